@@ -1,0 +1,1 @@
+//! One AArch64 processing element: registers, system registers, exceptions, stage-1 translation, generic timer and the interpreter.

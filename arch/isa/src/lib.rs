@@ -1,0 +1,1 @@
+//! The AArch64 instruction set: one table, its decoder, encoder, disassembler and generator, and the meaning of each instruction.

@@ -1,0 +1,1 @@
+//! The translator: AArch64 guest code to x86-64 host code.

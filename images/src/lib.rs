@@ -1,0 +1,1 @@
+//! Debian archives, packages and images: fetched, verified, unpacked and written.

@@ -1,0 +1,1 @@
+//! Differential, bare-metal, conformance and end-to-end tests.

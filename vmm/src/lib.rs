@@ -1,0 +1,1 @@
+//! The virtual machine monitor: command line, machine assembly, engines, vCPU threads, reports.

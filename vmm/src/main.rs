@@ -1,0 +1,2 @@
+//! The `vmm` program.
+fn main() {}

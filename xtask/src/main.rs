@@ -1,0 +1,2 @@
+//! Generators and checks that developers and CI run: `cargo xtask help`.
+fn main() {}
