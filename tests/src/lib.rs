@@ -1,1 +1,8 @@
-//! Differential, bare-metal, conformance and end-to-end tests.
+//! What the tests share: the cross compiler, bare-metal guests, monitors as child processes, and the differential harness.
+//!
+//! The tests need Debian's `gcc-aarch64-linux-gnu` and `qemu-user` (`.ci/run` installs them); a test that misses one
+//! fails and says which.
+
+pub mod guests;
+pub mod process;
+pub mod tools;

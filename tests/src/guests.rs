@@ -1,0 +1,57 @@
+//! Bare-metal guests: C programs under `guests/`, built by the cross compiler, entered at EL1 with the MMU off.
+//!
+//! Each prints `FAIL ...` for a check that does not hold and ends with `RESULT passed=N failed=M` and PSCI SYSTEM_OFF.
+
+use crate::tools::{CROSS_GCC, build_dir, crate_dir, must_succeed};
+use std::path::PathBuf;
+
+/// Builds `guests/NAME.c` and returns the ELF file.
+///
+/// # Panics
+/// When the compiler is missing or refuses the program.
+#[must_use]
+pub fn build(name: &str) -> PathBuf {
+    let sources = crate_dir().join("guests");
+    // Tests run in parallel processes: each builds under a name of its own and renames.
+    let elf = build_dir().join(format!("{name}.elf"));
+    let partial = build_dir().join(format!("{name}.{}.partial", std::process::id()));
+    let mut gcc = CROSS_GCC.command();
+    gcc.args(["-O2", "-ffreestanding", "-nostdlib", "-static", "-mgeneral-regs-only", "-mstrict-align", "-fno-pic"])
+        .args(["-Wall", "-Werror", "-Wl,--build-id=none,--no-warn-rwx-segments", "-T"])
+        .arg(sources.join("link.ld"))
+        .args([sources.join("start.S"), sources.join("guest.c"), sources.join(format!("{name}.c"))])
+        .arg("-o")
+        .arg(&partial);
+    must_succeed(&mut gcc);
+    std::fs::rename(&partial, &elf).unwrap_or_else(|error| panic!("cannot rename to {}: {error}", elf.display()));
+    elf
+}
+
+/// What a guest said at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Checks that held.
+    pub passed: u32,
+    /// Checks that did not.
+    pub failed: u32,
+}
+
+/// Reads the `RESULT` line of a guest's console output.
+#[must_use]
+pub fn verdict(console: &str) -> Option<Verdict> {
+    let line = console.lines().rev().find_map(|line| line.trim().strip_prefix("RESULT passed="))?;
+    let (passed, failed) = line.split_once(" failed=")?;
+    Some(Verdict { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_read_and_nothing_else_is() {
+        assert_eq!(verdict("x\r\nRESULT passed=3 failed=1\r\n"), Some(Verdict { passed: 3, failed: 1 }));
+        assert_eq!(verdict("RESULT passed=3"), None);
+        assert_eq!(verdict(""), None);
+    }
+}
