@@ -1,2 +1,28 @@
 //! Generators and checks that developers and CI run: `cargo xtask help`.
-fn main() {}
+
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test        everything that a change must pass: format, generated files, clippy, unit, differential, bare-metal and
+              end-to-end tests; installs the Debian packages that they need
+  help        this text
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("test") => test::run(),
+        Some("help" | "--help" | "-h") | None => {
+            print!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        Some(other) => {
+            eprintln!("xtask: there is no command `{other}`\n\n{HELP}");
+            ExitCode::FAILURE
+        }
+    }
+}
