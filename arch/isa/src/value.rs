@@ -1,0 +1,3 @@
+//! Pure value functions: what an instruction computes, without any processor state. Every engine may call them.
+
+pub mod softfloat;
