@@ -1,1 +1,26 @@
 //! The devices of the board and the bus that they sit on. Knows nothing of the engine that runs the guest.
+//!
+//! A device is an [`MmioDevice`]: a named register window that can be read, written, reset, saved and loaded from any
+//! vCPU thread. The [`Bus`] maps guest physical addresses to devices. A device raises an [`IrqLine`], which the
+//! [`gic::Gic`] turns into the best pending interrupt of each processing element.
+//!
+//! The guest is hostile: no access of any offset, width and value panics, blocks for ever or allocates without bound.
+#![forbid(unsafe_code)]
+
+pub mod bus;
+pub mod gic;
+pub mod irq;
+pub mod state;
+
+pub use bus::{AccessError, Bus, BusError, MapError, MmioDevice};
+pub use gic::{CpuInterfaceSink, Gic, SgiGroup};
+pub use irq::{InterruptSink, IrqLine};
+pub use state::StateError;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks `mutex` even if another thread panicked while it held it: device state is plain data that each register
+/// access leaves consistent, and one dead thread must not take the others with it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
