@@ -1,1 +1,12 @@
-//! The virtual machine monitor: command line, machine assembly, engines, vCPU threads, reports.
+//! The virtual machine monitor: command line, machine assembly, engines, vCPU threads, console, reports.
+//!
+//! `cli` turns options into a machine description, `machine` assembles it from the other crates, `engine` runs its vCPUs,
+//! `console` connects its serial port to the user, `panic_watch` and `report` say what became of it.
+
+pub mod cli;
+pub mod console;
+pub mod engine;
+pub mod exit;
+pub mod machine;
+pub mod panic_watch;
+pub mod trace;

@@ -1,0 +1,257 @@
+//! The command line: what may be typed, and what it means.
+
+pub mod doctor;
+pub mod run;
+pub mod size;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::console::ConsoleKind;
+use crate::console::terminal;
+use crate::exit::{ExitStatus, Failure};
+use crate::trace::TraceSpec;
+
+const EXAMPLES: &str = "\
+Examples:
+  vmm run                                     fetch Debian's arm64 kernel and busybox, boot them to a shell
+  vmm run --kernel Image --initrd root.cpio   boot your own
+  vmm run --cpus 4 --memory 2G --kernel vmlinuz --initrd initrd.img --append 'root=/dev/ram0 quiet'
+  vmm doctor                                  what this host can do, and how fast a guest will be
+
+In a running guest: Ctrl-A h lists the keys, Ctrl-A x ends it.
+
+Exit status: 0 guest powered off, 124 --timeout, 250 guest kernel panic, 253 host lacks something, 254 usage, 255 defect of vmm.";
+
+/// Runs arm64 virtual machines: a whole arm64 computer, on x86-64 hosts too.
+#[derive(Parser, Debug)]
+#[command(name = "vmm", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 120)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run a virtual machine until it powers off
+    Run(Box<RunArgs>),
+    /// Say what this host can do: engine, memory, expected speed
+    Doctor(DoctorArgs),
+}
+
+/// `vmm doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which engine executes the guest's instructions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum EngineChoice {
+    /// The fastest that this host has
+    Auto,
+    /// Translate to host code (x86-64 hosts)
+    Jit,
+    /// Interpret: slow, exact, on any host
+    Interp,
+    /// The host kernel's KVM (arm64 hosts)
+    Kvm,
+}
+
+/// `--stats`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum StatsForm {
+    /// For people
+    Text,
+    /// One JSON object on the last line of stderr
+    Json,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  vmm run                                              Debian demo: kernel and busybox from the mirror (verified, cached)
+  vmm run --kernel Image --initrd root.cpio
+  vmm run --kernel vmlinuz --append 'console=ttyAMA0 root=/dev/vda1'
+  vmm run --kernel hello.elf --console file:out.txt --timeout 10    bare-metal program, for scripts
+  vmm run --engine interp --trace exception,psci:trace.txt ...      look at what the guest does
+  vmm run --dump-dtb board.dtb                                      only write the device tree
+
+Kernels: arm64 Image, also compressed (gzip, zstd, lz4, xz, bzip2) or wrapped (EFI zboot), and arm64 ELF files. The format is seen from the content.
+Without a GUEST and without --kernel, the Debian demo runs.";
+
+/// `vmm run`.
+#[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
+pub struct RunArgs {
+    /// A guest by name: debian-demo
+    #[arg(value_name = "GUEST", value_parser = ["debian-demo"], conflicts_with = "kernel")]
+    pub guest: Option<String>,
+    /// The kernel: an arm64 Image, compressed or not, or an ELF program
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// The initial RAM file system
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+    /// The kernel command line (default: console=ttyAMA0)
+    #[arg(long, value_name = "TEXT")]
+    pub append: Option<String>,
+    /// Number of vCPUs, 1 to 64
+    #[arg(long, short = 'c', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub cpus: u16,
+    /// Guest RAM, with a unit: 512M, 4G
+    #[arg(long, short = 'm', value_name = "SIZE", default_value = "1G", value_parser = size::parse)]
+    pub memory: u64,
+    /// The guest's serial port: stdio, file:PATH, socket:PATH, pty or none
+    #[arg(long, value_name = "WHERE", default_value = "stdio")]
+    pub console: ConsoleKind,
+    /// What executes the guest
+    #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
+    pub engine: EngineChoice,
+    /// The processor that the guest sees: max, cortex-a72, ... (`--cpu help` lists them)
+    #[arg(long, value_name = "MODEL", default_value = "max")]
+    pub cpu: String,
+    /// Use this device tree instead of the built one (memory, chosen and initrd are filled in)
+    #[arg(long, value_name = "FILE")]
+    pub dtb: Option<PathBuf>,
+    /// Write the device tree that the guest would get, and end
+    #[arg(long, value_name = "FILE")]
+    pub dump_dtb: Option<PathBuf>,
+    /// End when the guest reboots
+    #[arg(long)]
+    pub no_reboot: bool,
+    /// Log events: exception,sysreg,mmio,irq,psci or all; to stderr, or to FILE
+    #[arg(long, value_name = "LIST[:FILE]")]
+    pub trace: Option<TraceSpec>,
+    /// Print counters at the end
+    #[arg(long, value_enum, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub stats: Option<StatsForm>,
+    /// End after this many seconds with a hang report and status 124
+    #[arg(long, value_name = "SECS", value_parser = parse_seconds)]
+    pub timeout: Option<std::time::Duration>,
+    /// The Debian mirror for the demo, such as http://deb.debian.org/debian (default: the one of this host's apt)
+    #[arg(long, value_name = "URL")]
+    pub mirror: Option<String>,
+    /// The Debian release for the demo
+    #[arg(long, value_name = "NAME", default_value = "bookworm")]
+    pub suite: String,
+    /// Print errors and the result as JSON objects on stderr
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_seconds(text: &str) -> Result<std::time::Duration, String> {
+    let seconds: f64 =
+        text.trim_end_matches('s').parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    if seconds <= 0.0 {
+        return Err("a timeout has to be longer than 0 seconds".into());
+    }
+    std::time::Duration::try_from_secs_f64(seconds).map_err(|e| format!("{text:?}: {e}"))
+}
+
+/// The whole program: parses `arguments`, does what they say, reports errors; returns the status to end with.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitStatus {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return report_usage(&error),
+    };
+    let (result, json) = match cli.command {
+        Command::Run(args) => {
+            let json = args.json;
+            (run::run(*args), json)
+        }
+        Command::Doctor(args) => (doctor::run(&args), args.json),
+    };
+    match result {
+        Ok(status) => status,
+        Err(failure) => {
+            let text = if json { failure.to_json().to_string() } else { format!("vmm: {failure}") };
+            terminal::message(&text);
+            failure.status
+        }
+    }
+}
+
+fn report_usage(error: &clap::Error) -> ExitStatus {
+    // A closed stdout or stderr changes nothing about the status.
+    let _ = error.print();
+    let _ = std::io::stdout().flush();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitStatus::Success,
+        _ => ExitStatus::Usage,
+    }
+}
+
+/// Reads a whole input file; `option` is the option that named it.
+pub fn read_input(option: &str, path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+    let found = |what: String| Failure::usage(format!("{option} {}: {what}", path.display()));
+    let meta = std::fs::metadata(path)
+        .map_err(|e| found(format!("cannot be read: {e}; give the path of an existing file")))?;
+    if meta.is_dir() {
+        return Err(found("is a directory; give the file in it".into()));
+    }
+    std::fs::read(path).map_err(|e| found(format!("cannot be read: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<RunArgs, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace()).map(|cli| match cli.command {
+            Command::Run(args) => *args,
+            Command::Doctor(_) => panic!("not a run"),
+        })
+    }
+
+    #[test]
+    fn definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_and_values() {
+        let args = parse("vmm run").unwrap();
+        assert_eq!((args.cpus, args.memory, args.console), (1, 1 << 30, ConsoleKind::Stdio));
+        let args = parse("vmm run --kernel K --cpus 8 --memory 16G --stats --timeout 1.5 --console none").unwrap();
+        assert_eq!((args.cpus, args.memory, args.stats), (8, 16 << 30, Some(StatsForm::Text)));
+        assert_eq!(args.timeout, Some(std::time::Duration::from_millis(1500)));
+        assert_eq!(parse("vmm run --stats=json").unwrap().stats, Some(StatsForm::Json));
+    }
+
+    #[test]
+    fn usage_errors_end_with_254_and_help_with_0() {
+        for line in [
+            "vmm",
+            "vmm walk",
+            "vmm run --cpus 0",
+            "vmm run --cpus 65",
+            "vmm run --memory 5",
+            "vmm run --console x",
+            "vmm run --timeout 0",
+            "vmm run --timeout -1",
+            "vmm run --engine fast",
+            "vmm run --trace nothing",
+            "vmm run debian-demo --kernel K",
+        ] {
+            let status = main(line.split_whitespace().map(OsString::from));
+            assert_eq!(status, ExitStatus::Usage, "{line}");
+        }
+        assert_eq!(main(["vmm", "--help"].map(OsString::from)), ExitStatus::Success);
+        assert_eq!(main(["vmm", "--version"].map(OsString::from)), ExitStatus::Success);
+    }
+
+    #[test]
+    fn bad_input_files_are_named_with_their_option() {
+        let error = read_input("--kernel", std::path::Path::new("/nonexistent/Image")).unwrap_err();
+        assert_eq!(error.status, ExitStatus::Usage);
+        assert!(error.message.contains("--kernel /nonexistent/Image"), "{error}");
+        assert!(read_input("--initrd", std::path::Path::new("/")).unwrap_err().message.contains("directory"));
+    }
+}
