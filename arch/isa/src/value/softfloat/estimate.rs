@@ -17,7 +17,7 @@ const fn rsqrt_table(a: u32) -> u32 {
     while a * (b + 1) * (b + 1) < 1 << 28 {
         b += 1;
     }
-    (b + 1) / 2
+    b.div_ceil(2)
 }
 
 /// The exponent field and the fraction, left-aligned in 52 bits, of a number that is not zero, infinite or NaN.
