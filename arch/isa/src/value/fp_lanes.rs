@@ -1,0 +1,172 @@
+//! Floating-point operations on the elements of a 128-bit register, built from [`softfloat`](super::softfloat): what an interpreter
+//! executes and what a translator calls for cases that it does not emit. Bits above the shape are zero in every result.
+
+use super::softfloat as soft;
+use crate::fp::{FpBinOp, FpMulAddOp, FpRelation, FpRounding, FpShape, FpSize, FpUnOp, Fpcr, IntFormat};
+
+#[inline]
+fn lane(v: u128, size: FpSize, index: u32) -> u64 {
+    (v >> (index * size.bits())) as u64 & size.mask()
+}
+
+/// Builds a register from one value per element.
+#[inline]
+fn build(shape: FpShape, mut f: impl FnMut(u32) -> u64) -> u128 {
+    let bits = shape.size.bits();
+    (0..u32::from(shape.lanes)).fold(0, |v, index| v | u128::from(f(index)) << (index * bits))
+}
+
+/// One operand.
+pub fn un(op: FpUnOp, shape: FpShape, a: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
+    let size = shape.size;
+    build(shape, |i| {
+        let a = lane(a, size, i);
+        match op {
+            FpUnOp::Move => a,
+            FpUnOp::Abs => soft::abs(size, a),
+            FpUnOp::Neg => soft::neg(size, a),
+            FpUnOp::Sqrt => soft::sqrt(size, a, fpcr, flags),
+            FpUnOp::RecipEstimate => soft::recip_estimate(size, a, fpcr, flags),
+            FpUnOp::RsqrtEstimate => soft::rsqrt_estimate(size, a, fpcr, flags),
+            FpUnOp::RecipExponent => soft::recip_exponent(size, a, fpcr, flags),
+            FpUnOp::UnsignedRecipEstimate => soft::unsigned_recip_estimate(a as u32).into(),
+            FpUnOp::UnsignedRsqrtEstimate => soft::unsigned_rsqrt_estimate(a as u32).into(),
+        }
+    })
+}
+
+/// One element of a two-operand operation.
+#[inline]
+fn bin_element(op: FpBinOp, size: FpSize, a: u64, b: u64, fpcr: Fpcr, flags: &mut u32) -> u64 {
+    match op {
+        FpBinOp::Add => soft::add(size, a, b, fpcr, flags),
+        FpBinOp::Sub => soft::sub(size, a, b, fpcr, flags),
+        FpBinOp::Mul => soft::mul(size, a, b, fpcr, flags),
+        FpBinOp::NegMul => soft::nmul(size, a, b, fpcr, flags),
+        FpBinOp::Div => soft::div(size, a, b, fpcr, flags),
+        FpBinOp::Max => soft::max(size, a, b, fpcr, flags),
+        FpBinOp::Min => soft::min(size, a, b, fpcr, flags),
+        FpBinOp::MaxNum => soft::max_num(size, a, b, fpcr, flags),
+        FpBinOp::MinNum => soft::min_num(size, a, b, fpcr, flags),
+        FpBinOp::MulX => soft::mulx(size, a, b, fpcr, flags),
+        FpBinOp::AbsDiff => soft::abd(size, a, b, fpcr, flags),
+        FpBinOp::RecipStep => soft::recip_step(size, a, b, fpcr, flags),
+        FpBinOp::RsqrtStep => soft::rsqrt_step(size, a, b, fpcr, flags),
+    }
+}
+
+/// Two operands.
+pub fn bin(op: FpBinOp, shape: FpShape, a: u128, b: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
+    let size = shape.size;
+    build(shape, |i| bin_element(op, size, lane(a, size, i), lane(b, size, i), fpcr, flags))
+}
+
+/// Adjacent pairs: those of `a` fill the lower half, those of `b` the upper half.
+pub fn pairwise(op: FpBinOp, shape: FpShape, a: u128, b: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
+    let (size, half) = (shape.size, u32::from(shape.lanes) / 2);
+    build(shape, |i| {
+        let (v, i) = if i < half { (a, 2 * i) } else { (b, 2 * (i - half)) };
+        bin_element(op, size, lane(v, size, i), lane(v, size, i + 1), fpcr, flags)
+    })
+}
+
+/// `Reduce`: the lower half against the upper half, each reduced first. `shape` is the source's.
+pub fn reduce(op: FpBinOp, shape: FpShape, a: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
+    let size = shape.size;
+    let mut pair = |i| bin_element(op, size, lane(a, size, i), lane(a, size, i + 1), fpcr, flags);
+    let low = pair(0);
+    if shape.lanes == 2 {
+        return low.into();
+    }
+    let high = pair(2);
+    bin_element(op, size, low, high, fpcr, flags).into()
+}
+
+/// Fused multiply-add.
+pub fn mul_add(op: FpMulAddOp, shape: FpShape, addend: u128, a: u128, b: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
+    let size = shape.size;
+    let negate_if = |yes: bool, x: u64| if yes { soft::neg(size, x) } else { x };
+    build(shape, |i| {
+        let addend = negate_if(op.negates_addend(), lane(addend, size, i));
+        let a = negate_if(op.negates_product(), lane(a, size, i));
+        soft::mul_add(size, addend, a, lane(b, size, i), fpcr, flags)
+    })
+}
+
+/// One element copied to all.
+pub fn broadcast(shape: FpShape, a: u128, index: u8) -> u128 {
+    let element = lane(a, shape.size, u32::from(index));
+    build(shape, |_| element)
+}
+
+/// The same constant in every element.
+pub fn splat(shape: FpShape, element: u64) -> u128 {
+    build(shape, |_| element & shape.size.mask())
+}
+
+/// All ones in the elements where the relation holds.
+pub fn compare_mask(relation: FpRelation, shape: FpShape, a: u128, b: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
+    let size = shape.size;
+    build(shape, |i| soft::compare_mask(size, relation, lane(a, size, i), lane(b, size, i), fpcr, flags))
+}
+
+/// To an integral value in the same format; `None` rounds by FPCR.
+pub fn round_to_int(
+    shape: FpShape,
+    rounding: Option<FpRounding>,
+    exact: bool,
+    a: u128,
+    fpcr: Fpcr,
+    flags: &mut u32,
+) -> u128 {
+    let rounding = rounding.unwrap_or(fpcr.rounding());
+    build(shape, |i| soft::round_to_int(shape.size, lane(a, shape.size, i), rounding, exact, fpcr, flags))
+}
+
+/// To integers or fixed point of the same width.
+pub fn to_int(
+    shape: FpShape,
+    unsigned: bool,
+    fraction_bits: u8,
+    rounding: FpRounding,
+    a: u128,
+    fpcr: Fpcr,
+    flags: &mut u32,
+) -> u128 {
+    let format = IntFormat { bits: shape.size.bits() as u8, unsigned, fraction_bits };
+    build(shape, |i| soft::to_int(shape.size, lane(a, shape.size, i), format, rounding, fpcr, flags))
+}
+
+/// From integers or fixed point of the same width, rounded by FPCR.
+pub fn from_int(shape: FpShape, unsigned: bool, fraction_bits: u8, a: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
+    let format = IntFormat { bits: shape.size.bits() as u8, unsigned, fraction_bits };
+    build(shape, |i| soft::from_int(shape.size, lane(a, shape.size, i), format, fpcr.rounding(), fpcr, flags))
+}
+
+/// FCVT: the lowest element to another format, rounded by FPCR.
+pub fn convert(from: FpSize, to: FpSize, a: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
+    soft::convert(from, to, lane(a, from, 0), fpcr.rounding(), fpcr, flags).into()
+}
+
+/// The next larger format.
+const fn wider(size: FpSize) -> FpSize {
+    match size {
+        FpSize::Half => FpSize::Single,
+        _ => FpSize::Double,
+    }
+}
+
+/// FCVTL and FCVTL2: the elements of the lower or upper half of `a`, in format `from`, to the next larger one.
+pub fn widen(from: FpSize, upper: bool, a: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
+    let to = wider(from);
+    let half = if upper { a >> 64 } else { a };
+    let shape = FpShape { size: to, lanes: (128 / to.bits()) as u8 };
+    build(shape, |i| soft::convert(from, to, lane(half, from, i), fpcr.rounding(), fpcr, flags))
+}
+
+/// FCVTN, FCVTXN: all elements of `a` to the next smaller format `to`, in the lower 64 bits of the result.
+pub fn narrow(to: FpSize, rounding: FpRounding, a: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
+    let from = wider(to);
+    let shape = FpShape { size: to, lanes: (128 / from.bits()) as u8 };
+    build(shape, |i| soft::convert(from, to, lane(a, from, i), rounding, fpcr, flags))
+}
