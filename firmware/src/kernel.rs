@@ -1,12 +1,17 @@
 //! Kernels: recognised by content, unwrapped, parsed. See `docs/design/boot.md`.
 
+mod elf;
 mod error;
 mod image;
 mod sniff;
+mod unwrap;
 
+pub use elf::{ElfProgram, ElfSegment};
 pub use error::KernelError;
 pub use image::{ImageHeader, PageSize};
 pub use sniff::Format;
+pub(crate) use sniff::sniff;
+pub(crate) use unwrap::peek;
 
 use crate::place::Placement;
 
@@ -50,6 +55,8 @@ pub struct Kernel {
 pub enum Layout {
     /// A Linux `Image`.
     Image(ImageHeader),
+    /// An ELF program.
+    Elf(ElfProgram),
 }
 
 /// Some bytes of the kernel and where they go: what the machine copies into guest memory.
@@ -68,6 +75,7 @@ impl Kernel {
     pub fn kind(&self) -> KernelKind {
         match self.layout {
             Layout::Image(_) => KernelKind::Image,
+            Layout::Elf(_) => KernelKind::Elf,
         }
     }
 
@@ -79,6 +87,7 @@ impl Kernel {
                 bytes: &self.bytes,
                 zeros: header.image_size.saturating_sub(self.bytes.len() as u64),
             }],
+            Layout::Elf(program) => program.loads(&self.bytes, placement.elf_slide),
         }
     }
 }
@@ -88,14 +97,26 @@ impl Kernel {
 /// # Errors
 /// [`KernelError`] says what was found instead, what was expected and which option is meant for such a file.
 pub fn parse_kernel(bytes: Vec<u8>, limits: &Limits) -> Result<Kernel, KernelError> {
-    check_size(&bytes, limits)?;
-    let wrapping = Vec::new();
-    match sniff::sniff(&bytes) {
-        Format::Image => {
-            let header = ImageHeader::parse(&bytes)?;
-            Ok(Kernel { wrapping, layout: Layout::Image(header), bytes })
-        }
-        format => Err(KernelError::NotAKernel { found: format, wrapping }),
+    let mut wrapping = Vec::new();
+    let mut bytes = bytes;
+    loop {
+        check_size(&bytes, limits)?;
+        let format = sniff(&bytes);
+        let layout = match format {
+            Format::Image => Layout::Image(ImageHeader::parse(&bytes)?),
+            Format::Elf => Layout::Elf(ElfProgram::parse(&bytes)?),
+            _ => {
+                let name = unwrap::name(format)
+                    .ok_or(KernelError::NotAKernel { found: format, wrapping: wrapping.clone() })?;
+                if wrapping.len() >= limits.max_depth {
+                    return Err(KernelError::TooDeep { wrapping, limit: limits.max_depth });
+                }
+                wrapping.push(name);
+                bytes = unwrap::unwrap(format, &bytes, limits).map_err(|error| error.inside(&wrapping))?;
+                continue;
+            }
+        };
+        return Ok(Kernel { wrapping, layout, bytes });
     }
 }
 
@@ -109,3 +130,6 @@ fn check_size(bytes: &[u8], limits: &Limits) -> Result<(), KernelError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -10,9 +10,13 @@
 
 mod bytes;
 pub mod fdt;
+pub mod file;
+pub mod initrd;
 pub mod kernel;
 pub mod place;
 
 pub use fdt::{BoardDescription, FdtError, build_fdt};
+pub use file::{FileError, read_file};
+pub use initrd::{InitrdError, check_initrd};
 pub use kernel::{Kernel, KernelError, KernelKind, Limits, parse_kernel};
 pub use place::{Placement, PlacementError, place};

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::kernel::{Kernel, Layout};
+use crate::kernel::{ElfProgram, Kernel, Layout};
 
 /// Alignment of the kernel's base, and of the slot of the device tree.
 pub const BASE_ALIGN: u64 = 2 << 20;
@@ -21,6 +21,9 @@ const WINDOW_ALIGN: u64 = 1 << 30;
 /// What a kernel needs to come up beyond what is loaded: the advice of an error rests on it.
 const WORKING_MEMORY: u64 = 64 << 20;
 
+/// Addresses from here up are virtual addresses of a kernel, never physical ones.
+const KERNEL_VIRTUAL: u64 = 0xffff << 48;
+
 /// Where everything goes. All addresses are guest physical.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
@@ -32,6 +35,8 @@ pub struct Placement {
     pub initrd: Option<Range<u64>>,
     /// Address of the device tree; up to [`FDT_MAX_SIZE`] bytes are free there for a Linux kernel.
     pub fdt: u64,
+    /// What is added (wrapping) to the physical addresses of an ELF program's headers; 0 for an `Image`.
+    pub elf_slide: u64,
 }
 
 /// Why it does not fit.
@@ -64,6 +69,24 @@ pub enum PlacementError {
         /// Bytes of the device tree.
         found: u64,
     },
+    /// An ELF program is linked for memory that is not there.
+    #[error(
+        "The ELF program is linked to {:#x}..{:#x}, but memory is {:#x}..{:#x}: link it there (or position-independent), \
+         or is this a program for an operating system that belongs into an initrd?",
+        .found.start, .found.end, .memory.start, .memory.end
+    )]
+    ElfOutsideMemory {
+        /// Where it wants to be.
+        found: Range<u64>,
+        /// The memory.
+        memory: Range<u64>,
+    },
+    /// The first instruction of an ELF program is in none of its segments.
+    #[error("The ELF program's entry point {entry:#x} is in none of its segments: the file is damaged or badly linked")]
+    EntryOutsideProgram {
+        /// `e_entry`.
+        entry: u64,
+    },
     /// An address computation left the 64-bit space: only damaged headers do that.
     #[error("The kernel's headers name addresses beyond the 64-bit address space: the file is damaged, copy it again")]
     AddressOverflow,
@@ -86,15 +109,42 @@ pub fn place(kernel: &Kernel, ram: Range<u64>, initrd_len: u64, fdt_len: u64) ->
     if fdt_len > FDT_MAX_SIZE {
         return Err(PlacementError::FdtTooLarge { found: fdt_len });
     }
+    let base = align_up(ram.start, BASE_ALIGN)?;
+    let room = Room { ram, initrd_len };
     match &kernel.layout {
         Layout::Image(header) => {
-            let base = align_up(ram.start, BASE_ALIGN)?;
             let start = add(base, header.text_offset)?;
             let kernel = start..add(start, header.image_size)?;
-            let entry = start;
-            Room { ram, initrd_len }.behind(kernel, entry)
+            room.divide(kernel, start, 0, None)
+        }
+        Layout::Elf(program) => {
+            let (kernel, slide) = place_elf(program, &room.ram, base)?;
+            let entry = program.physical_entry().ok_or(PlacementError::EntryOutsideProgram { entry: program.entry })?;
+            // A bare-metal program that leaves room at the start of memory finds the tree there, as on QEMU's `virt`.
+            let front = room.ram.start.checked_next_multiple_of(8).filter(|&front| {
+                program.linux.is_none() && kernel.start.checked_sub(front).is_some_and(|free| free >= fdt_len)
+            });
+            room.divide(kernel, entry.wrapping_add(slide), slide, front)
         }
     }
+}
+
+/// The memory that an ELF program takes, and what is added to its addresses. A program whose physical addresses are
+/// memory stays there; one linked at kernel virtual addresses (`vmlinux` has no others) and one that may be anywhere
+/// goes to the start of memory and keeps its place within 2 MiB.
+fn place_elf(program: &ElfProgram, ram: &Range<u64>, base: u64) -> Result<(Range<u64>, u64), PlacementError> {
+    let wanted = program.physical_range();
+    let slide = if ram.contains(&wanted.start) {
+        0
+    } else if program.linux.is_some() || program.movable || wanted.start >= KERNEL_VIRTUAL {
+        base.wrapping_sub(wanted.start / BASE_ALIGN * BASE_ALIGN)
+    } else {
+        return Err(PlacementError::ElfOutsideMemory { found: wanted, memory: ram.clone() });
+    };
+    let start = wanted.start.wrapping_add(slide);
+    // A vmlinux says how much it needs beyond its segments.
+    let size = (wanted.end - wanted.start).max(program.linux.map_or(0, |header| header.image_size));
+    Ok((start..add(start, size)?, slide))
 }
 
 /// The memory that is being divided.
@@ -104,11 +154,22 @@ struct Room {
 }
 
 impl Room {
-    /// Device tree and initrd right behind the kernel, lowest first: so the least memory is enough.
-    fn behind(&self, kernel: Range<u64>, entry: u64) -> Result<Placement, PlacementError> {
+    /// Device tree (unless it has its place) and initrd right behind the kernel: so the least memory is enough.
+    fn divide(
+        &self,
+        kernel: Range<u64>,
+        entry: u64,
+        elf_slide: u64,
+        fdt: Option<u64>,
+    ) -> Result<Placement, PlacementError> {
         self.check(kernel.end, "the kernel")?;
-        let fdt = align_up(kernel.end, BASE_ALIGN)?;
-        let fdt_end = add(fdt, FDT_MAX_SIZE)?;
+        let (fdt, fdt_end) = match fdt {
+            Some(fdt) => (fdt, kernel.end),
+            None => {
+                let fdt = align_up(kernel.end, BASE_ALIGN)?;
+                (fdt, add(fdt, FDT_MAX_SIZE)?)
+            }
+        };
         self.check(fdt_end, "the kernel and the device tree")?;
         let initrd = match self.initrd_len {
             0 => None,
@@ -123,7 +184,7 @@ impl Room {
                 Some(start..end)
             }
         };
-        Ok(Placement { kernel, entry, initrd, fdt })
+        Ok(Placement { kernel, entry, initrd, fdt, elf_slide })
     }
 
     /// Whether everything up to `end` is memory.
@@ -150,3 +211,6 @@ fn add(a: u64, b: u64) -> Result<u64, PlacementError> {
 fn align_up(address: u64, align: u64) -> Result<u64, PlacementError> {
     address.checked_next_multiple_of(align).ok_or(PlacementError::AddressOverflow)
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,13 +56,24 @@ impl ImageHeader {
         if bytes.len() < HEADER_SIZE {
             return Err(short);
         }
-        if flags & 1 != 0 {
-            return Err(KernelError::BigEndian { what: "arm64 Image" });
-        }
         if let Some(expected) = pe_file_size(bytes)
             && size < expected
         {
             return Err(KernelError::Truncated { what: "arm64 Image", size, expected });
+        }
+        ImageHeader::check(text_offset, image_size, flags, size)
+    }
+
+    /// Checks the header at the start of the first segment of a `vmlinux`, which takes `memory_size` bytes.
+    pub(super) fn parse_in_elf(bytes: &[u8], memory_size: u64) -> Result<ImageHeader, KernelError> {
+        let field = |offset| le64(bytes, offset).unwrap_or_default();
+        ImageHeader::check(field(8), field(16), field(24), memory_size)
+    }
+
+    /// Checks the fields of the header of a kernel of at least `size` bytes.
+    fn check(text_offset: u64, image_size: u64, flags: u64, size: u64) -> Result<ImageHeader, KernelError> {
+        if flags & 1 != 0 {
+            return Err(KernelError::BigEndian { what: "arm64 Image" });
         }
         if image_size == 0 {
             return Ok(ImageHeader {
@@ -73,7 +84,7 @@ impl ImageHeader {
             });
         }
         // An offset of 2 MiB or more would contradict "from a 2 MiB aligned base".
-        if text_offset >= 2 << 20 || text_offset % 0x1000 != 0 || image_size >= 1 << 40 {
+        if text_offset >= 2 << 20 || !text_offset.is_multiple_of(0x1000) || image_size >= 1 << 40 {
             return Err(KernelError::BadImageHeader { text_offset, image_size });
         }
         let page_size = match (flags >> 1) & 3 {
