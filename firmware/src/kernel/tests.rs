@@ -341,12 +341,12 @@ proptest! {
         if let Some(byte) = bytes.get_mut(far) { *byte ^= value; }
         bytes.truncate(cut);
         let limits = Limits { max_size: 16 << 20, max_depth: 4 };
-        if let Ok(kernel) = parse_kernel(bytes, &limits) {
-            if let Ok(placement) = crate::place(&kernel, 0x4000_0000..0x8000_0000, 1 << 20, 0x1000) {
-                for load in kernel.loads(&placement) {
-                    prop_assert!(load.address >= 0x4000_0000);
-                    prop_assert!(load.address + load.bytes.len() as u64 + load.zeros <= 0x8000_0000);
-                }
+        if let Ok(kernel) = parse_kernel(bytes, &limits)
+            && let Ok(placement) = crate::place(&kernel, 0x4000_0000..0x8000_0000, 1 << 20, 0x1000)
+        {
+            for load in kernel.loads(&placement) {
+                prop_assert!(load.address >= 0x4000_0000);
+                prop_assert!(load.address + load.bytes.len() as u64 + load.zeros <= 0x8000_0000);
             }
         }
     }
