@@ -10,11 +10,20 @@
 pub mod bus;
 pub mod gic;
 pub mod irq;
+pub mod pl011;
+pub mod pl031;
+pub mod pl061;
+pub mod primecell;
+pub mod pvpanic;
 pub mod state;
 
 pub use bus::{AccessError, Bus, BusError, MapError, MmioDevice};
 pub use gic::{CpuInterfaceSink, Gic, SgiGroup};
 pub use irq::{InterruptSink, IrqLine};
+pub use pl011::{CharSink, Pl011};
+pub use pl031::{Pl031, WallClock};
+pub use pl061::Pl061;
+pub use pvpanic::{PanicEvent, Pvpanic};
 pub use state::StateError;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
