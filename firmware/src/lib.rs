@@ -15,7 +15,7 @@ pub mod initrd;
 pub mod kernel;
 pub mod place;
 
-pub use fdt::{BoardDescription, FdtError, build_fdt};
+pub use fdt::{BoardDescription, FdtError, FdtPatch, build_fdt, patch_fdt};
 pub use file::{FileError, read_file};
 pub use initrd::{InitrdError, check_initrd};
 pub use kernel::{Kernel, KernelError, KernelKind, Limits, parse_kernel};
