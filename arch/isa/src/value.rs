@@ -1,4 +1,6 @@
 //! Pure value functions: what an instruction computes, without any processor state. Every engine may call them.
 
+pub mod crypto;
 pub mod fp_lanes;
+pub mod lanes;
 pub mod softfloat;
