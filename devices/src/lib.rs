@@ -16,6 +16,8 @@ pub mod pl061;
 pub mod primecell;
 pub mod pvpanic;
 pub mod state;
+#[cfg(test)]
+mod testing;
 
 pub use bus::{AccessError, Bus, BusError, MapError, MmioDevice};
 pub use gic::{CpuInterfaceSink, Gic, SgiGroup};

@@ -128,7 +128,7 @@ impl State {
             character |= spec::DR_OE;
         }
         // FE, PE, BE are bits 10:8 of the data register and bits 9:7 of the interrupt registers.
-        self.ris |= u32::from(character) >> 1 & (spec::INT_FE | spec::INT_PE | spec::INT_BE);
+        self.ris |= u32::from(character & spec::DR_ERRORS) >> 1;
         self.fifo.push_back(character);
         if self.fifo.len() >= self.trigger() {
             self.ris |= spec::INT_RX;

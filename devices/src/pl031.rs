@@ -69,8 +69,8 @@ impl Pl031 {
     fn change<T>(&self, change: impl FnOnce(&mut State, u64) -> T) -> T {
         let mut state = lock(&self.state);
         let now = self.clock.seconds();
-        state.expire(now);
         let due = state.due;
+        state.expire(now);
         let result = change(&mut state, now);
         state.expire(now);
         if state.due != due {

@@ -42,8 +42,8 @@ impl Gic {
             (spec::GICD_CTLR, 4) => (spec::CTLR_FIXED | spis.groups).into(),
             (spec::GICD_TYPER, 4) => u64::from(spec::TYPER_FIXED) | self.spi_count.div_ceil(32) as u64,
             (spec::GICD_IIDR, 4) => spec::IIDR.into(),
-            (spec::ID_BASE.., 4) if offset % 4 == 0 => spec::id_register(offset).unwrap_or(0).into(),
-            (spec::GICD_IROUTER..spec::GICD_IROUTER_END, 4 | 8) if offset % u64::from(size) == 0 => {
+            (spec::ID_BASE.., 4) if offset.is_multiple_of(4) => spec::id_register(offset).unwrap_or(0).into(),
+            (spec::GICD_IROUTER..spec::GICD_IROUTER_END, 4 | 8) if offset.is_multiple_of(u64::from(size)) => {
                 let index = (offset - spec::GICD_IROUTER) as usize / 8;
                 spis.routes.get(index).map_or(0, |&route| spec::read_part(route, offset, size))
             }
@@ -85,7 +85,7 @@ impl Gic {
                     self.change_spi(bank, bit, |b| b.message(bit, offset == spec::GICD_SETSPI_NSR));
                 }
             }
-            (spec::GICD_IROUTER..spec::GICD_IROUTER_END, 4 | 8) if offset % u64::from(size) == 0 => {
+            (spec::GICD_IROUTER..spec::GICD_IROUTER_END, 4 | 8) if offset.is_multiple_of(u64::from(size)) => {
                 let index = (offset - spec::GICD_IROUTER) as usize / 8;
                 self.write_route(index, |route| spec::write_part(route, offset, size, value));
             }

@@ -47,7 +47,7 @@ impl Gic {
 
     fn read_rd_base(&self, vcpu: usize, offset: u64, size: u8) -> u64 {
         let pe = |field: fn(&Pe) -> u64| field(&lock(&self.pes[vcpu]));
-        if offset % u64::from(size) != 0 {
+        if !offset.is_multiple_of(u64::from(size)) {
             return 0;
         }
         match (offset & !4, offset, size) {
@@ -87,7 +87,7 @@ impl Gic {
     }
 
     fn write_rd_base(&self, vcpu: usize, offset: u64, size: u8, value: u64) {
-        if offset % u64::from(size) != 0 {
+        if !offset.is_multiple_of(u64::from(size)) {
             return;
         }
         match (offset & !4, offset, size) {
@@ -120,12 +120,12 @@ impl MmioDevice for Redistributors {
 
     fn read(&self, offset: u64, size: u8) -> Result<u64, AccessError> {
         let (vcpu, offset) = split(offset);
-        Ok(self.0.read_redistributor(vcpu, offset, size.max(1)))
+        Ok(self.0.read_redistributor(vcpu, offset, size))
     }
 
     fn write(&self, offset: u64, size: u8, value: u64) -> Result<(), AccessError> {
         let (vcpu, offset) = split(offset);
-        self.0.write_redistributor(vcpu, offset, size.max(1), value);
+        self.0.write_redistributor(vcpu, offset, size, value);
         Ok(())
     }
 

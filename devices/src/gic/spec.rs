@@ -93,7 +93,7 @@ pub enum Place {
 pub fn place(offset: u64, size: u8) -> Place {
     let index = offset as usize;
     match (offset, size) {
-        (0x080..0x400, 4) if offset % 4 == 0 => {
+        (0x080..0x400, 4) if offset.is_multiple_of(4) => {
             let register = match offset >> 7 {
                 1 => IrqRegister::Group,
                 2 => IrqRegister::SetEnable,
@@ -106,8 +106,8 @@ pub fn place(offset: u64, size: u8) -> Place {
             Place::Bits(register, (index & 0x7f) / 4)
         }
         (0x400..0x7fc, 1) => Place::Priority(index - 0x400),
-        (0x400..0x7fc, 4) if offset % 4 == 0 => Place::Priority(index - 0x400),
-        (0xc00..0xd00, 4) if offset % 4 == 0 => Place::Config((index - 0xc00) * 4),
+        (0x400..0x7fc, 4) if offset.is_multiple_of(4) => Place::Priority(index - 0x400),
+        (0xc00..0xd00, 4) if offset.is_multiple_of(4) => Place::Config((index - 0xc00) * 4),
         _ => Place::Other,
     }
 }

@@ -34,10 +34,8 @@ pub const PERIPH_ID: [u8; 4] = [0x11, 0x10, 0x14, 0x00];
 /// Depth of the receive FIFO.
 pub const FIFO_DEPTH: usize = 16;
 
-/// Framing error of a received character (`DR`; shifted down by 8 in `RSR`).
-pub const DR_FE: u16 = 1 << 8;
-/// Parity error.
-pub const DR_PE: u16 = 1 << 9;
+/// Framing error, parity error and break of a received character (`DR`; shifted down by 8 in `RSR`).
+pub const DR_ERRORS: u16 = 7 << 8;
 /// Break: the line was low for more than a character.
 pub const DR_BE: u16 = 1 << 10;
 /// Overrun: characters were lost before this one.
@@ -98,12 +96,6 @@ pub const INT_RX: u32 = 1 << 4;
 pub const INT_TX: u32 = 1 << 5;
 /// Characters wait, but the FIFO does not reach its level.
 pub const INT_RT: u32 = 1 << 6;
-/// Framing error.
-pub const INT_FE: u32 = 1 << 7;
-/// Parity error.
-pub const INT_PE: u32 = 1 << 8;
-/// Break.
-pub const INT_BE: u32 = 1 << 9;
 /// Overrun.
 pub const INT_OE: u32 = 1 << 10;
 /// All interrupts.
