@@ -143,6 +143,7 @@ impl VecShiftRegOp {
 }
 
 /// Shifts each element of size `es` in the low `width` bytes of `a` by the low byte of the same element of `b`.
+#[expect(clippy::unnecessary_cast, reason = "the expression is expanded for each element size")]
 pub fn shift_register(op: VecShiftRegOp, es: ESize, width: VecWidth, a: u128, b: u128, qc: &mut bool) -> u128 {
     let (a, b) = (width.truncate(a), width.truncate(b));
     let bits = es.bits() as i32;

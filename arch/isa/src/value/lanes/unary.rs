@@ -157,6 +157,11 @@ impl VecAcrossOp {
 }
 
 /// Reduces the elements of size `es` in the low `width` bytes of `a` to one element, zero-extended.
+#[expect(
+    clippy::unnecessary_cast,
+    clippy::useless_conversion,
+    reason = "the expression is expanded for each element size"
+)]
 pub fn across(op: VecAcrossOp, es: ESize, width: VecWidth, a: u128) -> u128 {
     use VecAcrossOp::*;
     let count = (width.bytes() / es.bytes()) as usize;
