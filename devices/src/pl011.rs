@@ -60,7 +60,8 @@ struct State {
     modem: u32,
     /// Reads of `FR` in a row that found nothing.
     polls: u8,
-    /// The host has characters that were not taken.
+    /// The host has characters that were not taken. The host of another process has its own.
+    #[serde(skip)]
     owed: bool,
     /// Level of the interrupt line.
     #[serde(skip)]
@@ -363,7 +364,6 @@ impl MmioDevice for Pl011 {
                 dmacr: saved.dmacr & 7,
                 modem: saved.modem & spec::FR_MODEM,
                 polls: saved.polls,
-                // The host of the new process has its own idea of what it owes.
                 owed: state.owed,
                 level: state.level,
             };

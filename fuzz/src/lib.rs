@@ -1,0 +1,9 @@
+//! The bodies of the fuzz targets: functions of bytes that no bytes may make panic, hang or grow.
+#![forbid(unsafe_code)]
+
+mod bytes;
+mod devices_of_the_board;
+mod interrupts;
+
+pub use devices_of_the_board::{device_state, pl011, pl031, pl061};
+pub use interrupts::gic;
