@@ -1,0 +1,16 @@
+//! The Debian archive: where it is, what it signs, which packages it has. See `docs/design/debian-archive.md`.
+
+mod apt;
+pub(crate) mod archive;
+mod deb822;
+mod packages;
+mod release;
+pub(crate) mod signature;
+mod version;
+
+pub use apt::{AptConfiguration, AptSource};
+pub use archive::{Archive, ArchiveOptions, DebianError};
+pub use packages::{Dependency, Package};
+pub use release::{Release, ReleaseError};
+pub use signature::{Keyring, SignatureError};
+pub use version::compare_versions;
