@@ -125,9 +125,7 @@ impl State {
             spec::LR => {
                 self.load = value;
                 self.offset = value.wrapping_sub(now as u32);
-                if self.due.is_some() {
-                    self.arm(now);
-                }
+                self.arm(now);
             }
             spec::IMSC => self.imsc = value & 1,
             spec::ICR => self.ris &= !value,

@@ -9,8 +9,11 @@ use crate::bytes::Bytes;
 const VCPUS: usize = 2;
 const SPIS: usize = 40;
 
+/// A priority and an INTID, or nothing.
+type Offer = Option<(u8, u32)>;
+
 /// What is offered to each vCPU in each group.
-pub(crate) struct Offers(Mutex<Vec<[Option<(u8, u32)>; 2]>>);
+pub(crate) struct Offers(Mutex<Vec<[Offer; 2]>>);
 
 impl Offers {
     pub(crate) fn new(vcpus: usize) -> Offers {

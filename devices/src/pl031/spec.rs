@@ -16,5 +16,5 @@ pub const RIS: u64 = 0x14;
 pub const MIS: u64 = 0x18;
 /// `RTCICR`: bit 0 clears the interrupt.
 pub const ICR: u64 = 0x1c;
-/// RTCPeriphID0..3: part 0x031, designer Arm.
-pub const PERIPH_ID: [u8; 4] = [0x31, 0x10, 0x04, 0x00];
+/// RTCPeriphID0..3: part 0x031, designer Arm, revision 1.
+pub const PERIPH_ID: [u8; 4] = [0x31, 0x10, 0x14, 0x00];

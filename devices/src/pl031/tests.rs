@@ -64,7 +64,7 @@ fn it_shows_the_time_and_identifies_itself() {
     rig.write(CR, 0);
     assert_eq!(rig.read(CR), 1, "it cannot be stopped");
     let ids: Vec<u32> = (0..8).map(|i| rig.read(0xfe0 + 4 * i)).collect();
-    assert_eq!(ids, [0x31, 0x10, 0x04, 0, 0x0d, 0xf0, 0x05, 0xb1]);
+    assert_eq!(ids, [0x31, 0x10, 0x14, 0, 0x0d, 0xf0, 0x05, 0xb1]);
 }
 
 #[test]
@@ -103,6 +103,9 @@ fn the_alarm_comes_when_it_is_due() {
     assert_eq!(rig.alarm(), Some(NOW + 20));
     rig.write(MR, NOW as u32 + 90);
     assert_eq!(rig.read(RIS), 1, "now is at once");
+    rig.write(ICR, 1);
+    rig.write(LR, NOW as u32 + 90);
+    assert_eq!(rig.read(RIS), 1, "a time that is set to the match value matches");
 }
 
 #[test]

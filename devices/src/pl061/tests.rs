@@ -56,6 +56,8 @@ fn the_address_chooses_the_lines() {
     assert_eq!(rig.read(data(0)), 0);
     rig.write(DIR, 0);
     assert_eq!(rig.read(data(0xff)), 0x81);
+    rig.write(DIR, 0xff);
+    assert_eq!(rig.read(data(0xff)), 0x0a, "what was written to inputs is not kept for later");
 }
 
 #[test]
