@@ -35,30 +35,58 @@ pub fn un(op: FpUnOp, shape: FpShape, a: u128, fpcr: Fpcr, flags: &mut u32) -> u
     })
 }
 
-/// One element of a two-operand operation.
-#[inline]
-fn bin_element(op: FpBinOp, size: FpSize, a: u64, b: u64, fpcr: Fpcr, flags: &mut u32) -> u64 {
-    match op {
-        FpBinOp::Add => soft::add(size, a, b, fpcr, flags),
-        FpBinOp::Sub => soft::sub(size, a, b, fpcr, flags),
-        FpBinOp::Mul => soft::mul(size, a, b, fpcr, flags),
-        FpBinOp::NegMul => soft::nmul(size, a, b, fpcr, flags),
-        FpBinOp::Div => soft::div(size, a, b, fpcr, flags),
-        FpBinOp::Max => soft::max(size, a, b, fpcr, flags),
-        FpBinOp::Min => soft::min(size, a, b, fpcr, flags),
-        FpBinOp::MaxNum => soft::max_num(size, a, b, fpcr, flags),
-        FpBinOp::MinNum => soft::min_num(size, a, b, fpcr, flags),
-        FpBinOp::MulX => soft::mulx(size, a, b, fpcr, flags),
-        FpBinOp::AbsDiff => soft::abd(size, a, b, fpcr, flags),
-        FpBinOp::RecipStep => soft::recip_step(size, a, b, fpcr, flags),
-        FpBinOp::RsqrtStep => soft::rsqrt_step(size, a, b, fpcr, flags),
+/// Applies `f` to the elements of up to three registers, with the format a constant in each copy of `f`: the host paths of
+/// [`softfloat`](super::softfloat) then are a few instructions per element.
+#[inline(always)]
+fn map3(shape: FpShape, a: u128, b: u128, c: u128, mut f: impl FnMut(FpSize, u64, u64, u64) -> u64) -> u128 {
+    const LOW: u64 = u32::MAX as u64;
+    let halves = |x: u128| (x as u64, (x >> 64) as u64);
+    let ((a0, a1), (b0, b1), (c0, c1)) = (halves(a), halves(b), halves(c));
+    if shape.size == FpSize::Double {
+        let low = f(FpSize::Double, a0, b0, c0);
+        let high = if shape.lanes == 1 { 0 } else { f(FpSize::Double, a1, b1, c1) };
+        return u128::from(low) | u128::from(high) << 64;
     }
+    let mut single = |a, b, c| f(FpSize::Single, a, b, c);
+    let low = single(a0 & LOW, b0 & LOW, c0 & LOW);
+    if shape.lanes == 1 {
+        return low.into();
+    }
+    let mut result = u128::from(low | single(a0 >> 32, b0 >> 32, c0 >> 32) << 32);
+    if shape.lanes == 4 {
+        let high = single(a1 & LOW, b1 & LOW, c1 & LOW) | single(a1 >> 32, b1 >> 32, c1 >> 32) << 32;
+        result |= u128::from(high) << 64;
+    }
+    result
 }
 
-/// Two operands.
+/// One element of a two-operand operation.
+fn bin_element(op: FpBinOp, size: FpSize, a: u64, b: u64, fpcr: Fpcr, flags: &mut u32) -> u64 {
+    bin(op, FpShape { size, lanes: 1 }, a.into(), b.into(), fpcr, flags) as u64
+}
+
+/// Two operands. The shape holds singles or doubles.
 pub fn bin(op: FpBinOp, shape: FpShape, a: u128, b: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
-    let size = shape.size;
-    build(shape, |i| bin_element(op, size, lane(a, size, i), lane(b, size, i), fpcr, flags))
+    macro_rules! each {
+        ($function:path) => {
+            map3(shape, a, b, 0, |size, a, b, _| $function(size, a, b, fpcr, flags))
+        };
+    }
+    match op {
+        FpBinOp::Add => each!(soft::add),
+        FpBinOp::Sub => each!(soft::sub),
+        FpBinOp::Mul => each!(soft::mul),
+        FpBinOp::NegMul => each!(soft::nmul),
+        FpBinOp::Div => each!(soft::div),
+        FpBinOp::Max => each!(soft::max),
+        FpBinOp::Min => each!(soft::min),
+        FpBinOp::MaxNum => each!(soft::max_num),
+        FpBinOp::MinNum => each!(soft::min_num),
+        FpBinOp::MulX => each!(soft::mulx),
+        FpBinOp::AbsDiff => each!(soft::abd),
+        FpBinOp::RecipStep => each!(soft::recip_step),
+        FpBinOp::RsqrtStep => each!(soft::rsqrt_step),
+    }
 }
 
 /// Adjacent pairs: those of `a` fill the lower half, those of `b` the upper half.
@@ -82,14 +110,12 @@ pub fn reduce(op: FpBinOp, shape: FpShape, a: u128, fpcr: Fpcr, flags: &mut u32)
     bin_element(op, size, low, high, fpcr, flags).into()
 }
 
-/// Fused multiply-add.
+/// Fused multiply-add. The shape holds singles or doubles.
 pub fn mul_add(op: FpMulAddOp, shape: FpShape, addend: u128, a: u128, b: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
-    let size = shape.size;
-    let negate_if = |yes: bool, x: u64| if yes { soft::neg(size, x) } else { x };
-    build(shape, |i| {
-        let addend = negate_if(op.negates_addend(), lane(addend, size, i));
-        let a = negate_if(op.negates_product(), lane(a, size, i));
-        soft::mul_add(size, addend, a, lane(b, size, i), fpcr, flags)
+    let negate_if = |yes: bool, size, x| if yes { soft::neg(size, x) } else { x };
+    map3(shape, addend, a, b, |size, addend, a, b| {
+        let addend = negate_if(op.negates_addend(), size, addend);
+        soft::mul_add(size, addend, negate_if(op.negates_product(), size, a), b, fpcr, flags)
     })
 }
 

@@ -40,6 +40,7 @@ pub fn abd(size: FpSize, a: u64, b: u64, fpcr: Fpcr, flags: &mut u32) -> u64 {
     abs(size, sub(size, a, b, fpcr, flags))
 }
 
+#[inline(never)]
 fn add_exact(size: FpSize, a: u64, b: u64, negate_b: bool, fpcr: Fpcr, flags: &mut u32) -> u64 {
     let ua = unpack(size, a, fpcr, flags);
     let mut ub = unpack(size, b, fpcr, flags);
@@ -98,6 +99,7 @@ fn two(size: FpSize, sign: bool, _flags: &mut u32) -> u64 {
     size.zero(sign) | ((size.bias() + 1) as u64) << size.fraction_bits()
 }
 
+#[inline(never)]
 fn mul_exact(
     size: FpSize,
     a: u64,
@@ -131,6 +133,7 @@ pub fn div(size: FpSize, a: u64, b: u64, fpcr: Fpcr, flags: &mut u32) -> u64 {
     }
 }
 
+#[inline(never)]
 fn div_exact(size: FpSize, a: u64, b: u64, fpcr: Fpcr, flags: &mut u32) -> u64 {
     let ua = unpack(size, a, fpcr, flags);
     let ub = unpack(size, b, fpcr, flags);
@@ -171,6 +174,7 @@ pub fn sqrt(size: FpSize, a: u64, fpcr: Fpcr, flags: &mut u32) -> u64 {
     }
 }
 
+#[inline(never)]
 fn sqrt_exact(size: FpSize, a: u64, fpcr: Fpcr, flags: &mut u32) -> u64 {
     let u = unpack(size, a, fpcr, flags);
     if u.is_nan() {

@@ -17,6 +17,7 @@ fn infinity_times_zero(a: &Unpacked, b: &Unpacked) -> bool {
     (a.is_infinite() && b.is_zero()) || (a.is_zero() && b.is_infinite())
 }
 
+#[inline(never)]
 fn mul_add_exact(size: FpSize, addend: u64, a: u64, b: u64, fpcr: Fpcr, flags: &mut u32) -> u64 {
     let uc = unpack(size, addend, fpcr, flags);
     let ua = unpack(size, a, fpcr, flags);
