@@ -3,6 +3,7 @@
 //! QEMU's CPUs are stopped; its test protocol (`readl`, `writel` on its standard input) does the accesses. What differs
 //! on purpose is named where it is left out. Needs `qemu-system-aarch64`; run with
 //! `cargo test -p devices --test against_qemu -- --ignored`.
+#![expect(clippy::unwrap_used, reason = "a failure of the test's own plumbing is a failed test")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

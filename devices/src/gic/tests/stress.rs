@@ -149,3 +149,38 @@ fn threads_lose_nothing_and_take_nothing_twice() {
     }
     assert!(machine.words.0.iter().all(|w| w.load(Ordering::Acquire) == 0), "nothing is left over\n{}", gic.report());
 }
+
+/// `cargo test --release -p devices hot_paths -- --ignored --nocapture`: nanoseconds of each call that guests make often.
+#[test]
+#[ignore = "a measurement"]
+fn hot_paths() {
+    let rig = Rig::linux(2, 224);
+    rig.enable_spi(100);
+    rig.wr(0, ISENABLER, !0);
+    let words = Arc::new(Words::default());
+    let gic = Gic::new(2, 224, words).unwrap();
+    gic.distributor().load(&rig.d.save()).unwrap();
+    gic.redistributors().load(&rig.r.save()).unwrap();
+    let time = |name: &str, call: &dyn Fn()| {
+        let (start, rounds) = (Instant::now(), 1_000_000u32);
+        (0..rounds).for_each(|_| call());
+        println!("{name}: {:.0} ns", start.elapsed().as_nanos() as f64 / f64::from(rounds));
+    };
+    time("PPI up, acknowledge, down, deactivate", &|| {
+        gic.set_ppi(0, 27, true);
+        assert!(gic.acknowledge(0, 27));
+        gic.set_ppi(0, 27, false);
+        gic.deactivate(0, 27);
+    });
+    time("SGI, acknowledge, deactivate", &|| {
+        gic.send_sgi(1, 1 << 24 | 1, SgiGroup::Group1);
+        assert!(gic.acknowledge(0, 1));
+        gic.deactivate(0, 1);
+    });
+    time("SPI up, acknowledge, down, deactivate", &|| {
+        gic.set_spi(100, true);
+        assert!(gic.acknowledge(0, 132));
+        gic.set_spi(100, false);
+        gic.deactivate(0, 132);
+    });
+}
