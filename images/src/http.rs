@@ -112,12 +112,12 @@ impl Client {
         let mut bytes = Vec::new();
         self.retry(url, || {
             bytes.clear();
-            self.try_get(url, limit, &mut bytes, progress)
+            self.try_get(url, url, limit, &mut bytes, progress)
         })?;
         Ok(bytes)
     }
 
-    /// The file of the cache with this hash and size; fetched from `url` if it is not there. `what` names it in errors.
+    /// The file of the cache with this hash and size; fetched from `url` if it is not there. `what` names it to people.
     ///
     /// # Errors
     /// [`HttpError`]; a file with other contents is not tried again.
@@ -132,7 +132,7 @@ impl Client {
         if let Some(path) = cache.find(sum, size) {
             return Ok(path);
         }
-        self.retry(url, || cache.store(what, sum, size, |out| self.try_get(url, size, out, progress)))
+        self.retry(url, || cache.store(what, sum, size, |out| self.try_get(what, url, size, out, progress)))
     }
 
     /// Tries `attempt` until it succeeds, fails for good, or has failed too often.
@@ -152,7 +152,14 @@ impl Client {
         }
     }
 
-    fn try_get(&self, url: &str, limit: u64, out: &mut dyn Write, progress: &dyn Progress) -> Result<(), Failure> {
+    fn try_get(
+        &self,
+        what: &str,
+        url: &str,
+        limit: u64,
+        out: &mut dyn Write,
+        progress: &dyn Progress,
+    ) -> Result<(), Failure> {
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(Failure::Final(HttpError::BadUrl(url.to_owned())));
         }
@@ -170,7 +177,7 @@ impl Client {
         if length.is_some_and(|length| length > limit) {
             return Err(too_large());
         }
-        progress.begin(url, length);
+        progress.begin(what, length);
         let result = copy(&mut response.into_body().into_reader(), url, limit, out, progress);
         progress.end();
         let copied = result?;

@@ -10,5 +10,6 @@ pub mod compression;
 pub mod cpio;
 pub mod deb;
 pub mod debian;
+pub mod demo;
 pub mod http;
 pub mod progress;

@@ -1,0 +1,54 @@
+//! The demo guest's root: BusyBox, a few modules, and the script that starts the shell.
+
+use std::io;
+
+use super::modules::Module;
+use crate::cpio::Writer;
+
+/// The first process.
+pub(super) const INIT: &str = include_str!("init.sh");
+/// What BusyBox' DHCP client calls.
+pub(super) const UDHCPC: &str = include_str!("udhcpc.sh");
+
+/// Directories, parents first.
+const DIRECTORIES: [&str; 16] = [
+    "bin",
+    "dev",
+    "etc",
+    "lib",
+    "lib/modules",
+    "proc",
+    "root",
+    "run",
+    "sbin",
+    "sys",
+    "tmp",
+    "usr",
+    "usr/bin",
+    "usr/sbin",
+    "usr/share",
+    "usr/share/udhcpc",
+];
+
+/// The initramfs as an uncompressed cpio archive: unpacking would cost the guest more than reading costs the host.
+pub(super) fn write(busybox: &[u8], modules: &[Module]) -> io::Result<Vec<u8>> {
+    let mut writer = Writer::new(Vec::new(), 0);
+    for name in DIRECTORIES {
+        writer.directory(name, if name == "root" { 0o700 } else { 0o755 })?;
+    }
+    // The kernel opens it for the first process before that can mount anything.
+    writer.character_device("dev/console", 0o600, 5, 1)?;
+    writer.character_device("dev/null", 0o666, 1, 3)?;
+    writer.file("init", 0o755, INIT.as_bytes())?;
+    writer.file("bin/busybox", 0o755, busybox)?;
+    writer.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
+    writer.file("etc/group", 0o644, b"root:x:0:\n")?;
+    writer.file("usr/share/udhcpc/default.script", 0o755, UDHCPC.as_bytes())?;
+    let mut order = String::new();
+    for module in modules {
+        writer.file(&format!("lib/modules/{}.ko", module.name), 0o644, &module.contents)?;
+        order += &format!("{}.ko\n", module.name);
+    }
+    writer.file("lib/modules/order", 0o644, order.as_bytes())?;
+    writer.finish()
+}

@@ -1,0 +1,19 @@
+#!/bin/sh
+# udhcpc calls this when it has, renews or loses an address.
+case "$1" in
+deconfig)
+    ip address flush dev "$interface"
+    ip link set "$interface" up
+    ;;
+bound | renew)
+    ip address flush dev "$interface"
+    ip address add "$ip/${mask:-24}" dev "$interface"
+    for gateway in $router; do
+        ip route replace default via "$gateway" dev "$interface"
+    done
+    : >/etc/resolv.conf
+    for server in $dns; do
+        echo "nameserver $server" >>/etc/resolv.conf
+    done
+    ;;
+esac
