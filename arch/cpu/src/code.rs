@@ -1,0 +1,90 @@
+//! Which pages hold translated or decoded code, and when that became stale. By the architecture's own rule (CTR_EL0.DIC = 0): code changes are announced by
+//! IC IVAU, IC IALLU(IS), and by every write that the VMM itself makes.
+//!
+//! Protocol: an engine calls [`CodeEpochs::begin`] *before* it reads guest words of a page; it keeps the stamp with what it made of them, and compares it at each
+//! context synchronisation event (ISB, exception entry, ERET) and when it enters the page. A stale stamp means: throw it away.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::ram::{Ram, zeroed_atomics};
+
+/// What an engine keeps with the code that it made of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CodeStamp {
+    /// Version of the page, bit 0 = 1.
+    pub version: u32,
+    /// Generation of all code.
+    pub generation: u64,
+}
+
+/// Per page: bit 0 = "somebody made code of it", bits 31..1 = version. And one generation for all.
+#[derive(Debug)]
+pub struct CodeEpochs {
+    pages: Box<[AtomicU32]>,
+    generation: AtomicU64,
+}
+
+impl CodeEpochs {
+    /// For all pages of `ram`.
+    pub fn new(ram: &Ram) -> CodeEpochs {
+        CodeEpochs { pages: zeroed_atomics(ram.pages()), generation: AtomicU64::new(1) }
+    }
+
+    /// Marks the page (index by [`Ram::page_index`]) as code. Call before reading its words.
+    pub fn begin(&self, page: usize) -> CodeStamp {
+        let generation = self.generation.load(Ordering::SeqCst);
+        let version = self.pages.get(page).map_or(1, |p| p.fetch_or(1, Ordering::SeqCst) | 1);
+        CodeStamp { version, generation }
+    }
+
+    /// True while what was made under this stamp is what the architecture asks to be executed.
+    #[inline]
+    pub fn is_current(&self, page: usize, stamp: CodeStamp) -> bool {
+        self.generation.load(Ordering::Acquire) == stamp.generation
+            && self.pages.get(page).is_some_and(|p| p.load(Ordering::Acquire) == stamp.version)
+    }
+
+    /// True when somebody made code of the page since its last invalidation.
+    #[inline]
+    pub fn has_code(&self, page: usize) -> bool {
+        self.pages.get(page).is_some_and(|p| p.load(Ordering::SeqCst) & 1 != 0)
+    }
+
+    /// IC IVAU of a byte of the page. True when there was code.
+    pub fn invalidate_page(&self, page: usize) -> bool {
+        let Some(p) = self.pages.get(page) else { return false };
+        let mut old = p.load(Ordering::SeqCst);
+        loop {
+            if old & 1 == 0 {
+                return false;
+            }
+            match p.compare_exchange_weak(old, (old & !1).wrapping_add(2), Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return true,
+                Err(now) => old = now,
+            }
+        }
+    }
+
+    /// IC IALLU, IC IALLUIS, reset, restore: all code of the VM.
+    pub fn invalidate_all(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A write by the VMM itself to `len` bytes at `pa`.
+    pub fn invalidate_range(&self, ram: &Ram, pa: u64, len: u64) {
+        let mut page = pa & !0xfff;
+        let end = pa.saturating_add(len);
+        while page < end {
+            if let Some(index) = ram.page_index(page) {
+                self.invalidate_page(index);
+            }
+            let Some(next) = page.checked_add(4096) else { return };
+            page = next;
+        }
+    }
+
+    /// The generation of all code (bumped by [`CodeEpochs::invalidate_all`]).
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,157 @@
+//! TLB maintenance operations: their encodings, and what they remove.
+
+use crate::sysreg::{Slot, SysEnc};
+use crate::vcpu::Vcpu;
+
+/// Which entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlbiKind {
+    /// All of the EL1&0 regime.
+    All,
+    /// All non-global ones of an ASID.
+    Asid,
+    /// Those of a VA range with this ASID, or global.
+    Va,
+    /// Those of a VA range with any ASID.
+    VaAllAsids,
+}
+
+/// One maintenance operation, as it travels between vCPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TlbiOp {
+    /// Which entries.
+    pub kind: TlbiKind,
+    /// The ASID, for those kinds that have one.
+    pub asid: u16,
+    /// First byte of the range, sign-extended from bit 55.
+    pub start: u64,
+    /// Last byte of the range.
+    pub last: u64,
+}
+
+impl TlbiOp {
+    /// Everything.
+    pub const ALL: TlbiOp = TlbiOp { kind: TlbiKind::All, asid: 0, start: 0, last: u64::MAX };
+
+    /// Number of 4 KiB pages in the range (saturating).
+    pub fn pages(&self) -> u64 {
+        ((self.last >> 12).wrapping_sub(self.start >> 12)).saturating_add(1)
+    }
+}
+
+/// Sign-extends a VA from bit 55.
+pub const fn canonical(va: u64) -> u64 {
+    ((va << 8) as i64 >> 8) as u64
+}
+
+/// Decodes TLBI instructions (op0 1, op1 0, CRn 8 or 9) with their operand; the flag says "broadcast". `None`: not a TLBI of EL1.
+pub fn decode(enc: SysEnc, value: u64, asid_bits_16: bool) -> Option<(TlbiOp, bool)> {
+    if enc.op0() != 1 || enc.op1() != 0 || enc.crn() != 8 {
+        return None;
+    }
+    let asid_mask = if asid_bits_16 { 0xffff } else { 0xff };
+    let asid = (value >> 48 & asid_mask) as u16;
+    // CRm: 1 outer shareable, 3 inner shareable, 7 local; ranges: 5 outer, 2 inner, 6 local.
+    let broadcast = match enc.crm() {
+        1 | 2 | 3 | 5 => true,
+        6 | 7 => false,
+        _ => return None,
+    };
+    let range = matches!(enc.crm(), 2 | 5 | 6);
+    let kind = match (enc.op2(), range) {
+        (0, false) => return Some((TlbiOp::ALL, broadcast)),
+        (2, false) => return Some((TlbiOp { kind: TlbiKind::Asid, asid, start: 0, last: u64::MAX }, broadcast)),
+        (1 | 5, _) => TlbiKind::Va,
+        (3 | 7, _) => TlbiKind::VaAllAsids,
+        _ => return None,
+    };
+    let (start, last) = if range { range_of(value)? } else { single(value) };
+    Some((TlbiOp { kind, asid, start, last }, broadcast))
+}
+
+/// VA forms: bits 43:0 hold VA[55:12]. With larger granules low bits are ignored by hardware: the blocks' own size takes care here.
+fn single(value: u64) -> (u64, u64) {
+    let start = canonical((value & 0xfff_ffff_ffff) << 12);
+    (start, start | 0xfff)
+}
+
+/// Range forms (FEAT_TLBIRANGE): BaseADDR 36:0, TTL 38:37, NUM 43:39, SCALE 45:44, TG 47:46. A reserved TG invalidates nothing sure: everything goes.
+fn range_of(value: u64) -> Option<(u64, u64)> {
+    let shift = match value >> 46 & 3 {
+        1 => 12,
+        2 => 14,
+        3 => 16,
+        _ => return Some((0, u64::MAX)),
+    };
+    let base = value & 0x1f_ffff_ffff;
+    // BaseADDR holds VA[48 or so : shift], sign-extended.
+    let start = (((base << 27) as i64 >> 27) as u64) << shift;
+    let num = value >> 39 & 31;
+    let scale = value >> 44 & 3;
+    let bytes = ((num + 1) << (5 * scale + 1)) << shift;
+    Some((start, start.saturating_add(bytes - 1)))
+}
+
+impl Vcpu {
+    /// Applies a TLBI to this PE's caches.
+    pub fn apply_tlbi(&mut self, op: &TlbiOp) {
+        self.tlb.invalidate(op);
+        self.counters.tlbi += 1;
+        if let Some(log) = &mut self.tlbi_log {
+            log.push(*op);
+        }
+        // The current code page's translation may be what was removed.
+        self.fetch_stale();
+    }
+
+    /// Applies what other PEs queued.
+    pub(crate) fn drain_tlbi(&mut self) {
+        let shared = self.shared.clone();
+        let (ops, seq) = shared.take_tlbi();
+        for op in &ops {
+            self.apply_tlbi(op);
+        }
+        shared.acknowledge_tlbi(seq);
+    }
+
+    /// TLBI instruction. False: not one.
+    pub(crate) fn tlbi(&mut self, enc: SysEnc, value: u64) -> bool {
+        let wide = self.arch.sys(Slot::TCR_EL1) & (1 << 36) != 0;
+        let Some((op, broadcast)) = decode(enc, value, wide) else { return false };
+        self.apply_tlbi(&op);
+        if broadcast && self.vm.vcpus.len() > 1 {
+            let vm = self.vm.clone();
+            for (i, v) in vm.vcpus.iter().enumerate() {
+                if i != self.index {
+                    self.shoot_waits[i] = v.post_tlbi(op);
+                }
+            }
+            self.shoot_pending = true;
+        }
+        true
+    }
+
+    /// DSB: waits until every broadcast TLBI of this PE can have no effect elsewhere any more. Serves its own queue meanwhile, so two PEs may wait for each other.
+    pub(crate) fn complete_tlbi(&mut self) {
+        if !self.shoot_pending {
+            return;
+        }
+        self.shoot_pending = false;
+        let vm = self.vm.clone();
+        for (i, v) in vm.vcpus.iter().enumerate() {
+            let seq = std::mem::take(&mut self.shoot_waits[i]);
+            if i == self.index || seq == 0 {
+                continue;
+            }
+            let mut spins = 0u32;
+            while !v.tlbi_done(seq) {
+                if self.shared.req.load(std::sync::atomic::Ordering::Relaxed) & crate::shared::req::SHOOT != 0 {
+                    self.shared.req.fetch_and(!crate::shared::req::SHOOT, std::sync::atomic::Ordering::SeqCst);
+                    self.drain_tlbi();
+                }
+                spins += 1;
+                if spins < 200 { std::hint::spin_loop() } else { std::thread::yield_now() }
+            }
+        }
+    }
+}
