@@ -1,7 +1,7 @@
 //! The virtual machine monitor: command line, machine assembly, engines, vCPU threads, console, reports.
 //!
 //! `cli` turns options into a machine description, `machine` assembles it from the other crates, `engine` runs its vCPUs,
-//! `console` connects its serial port to the user, `panic_watch` and `report` say what became of it.
+//! `console` connects its serial port to the user, `supervisor` deals with what happens to it until it ends.
 
 pub mod cli;
 pub mod console;
@@ -9,4 +9,6 @@ pub mod engine;
 pub mod exit;
 pub mod machine;
 pub mod panic_watch;
+pub mod signals;
+pub mod supervisor;
 pub mod trace;

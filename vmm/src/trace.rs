@@ -7,6 +7,8 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use cpu::TraceEvent;
+
 use crate::console::terminal;
 use crate::exit::Failure;
 
@@ -98,6 +100,15 @@ impl Tracer {
         self.spec.wants(category)
     }
 
+    /// The events that processing elements have to report (`cpu::outside::trace`).
+    pub fn flags(&self) -> u32 {
+        let flag = |category, flag| if self.wants(category) { flag } else { 0 };
+        flag(Category::Exception, cpu::outside::trace::EXCEPTION)
+            | flag(Category::Sysreg, cpu::outside::trace::SYSREG)
+            | flag(Category::Mmio, cpu::outside::trace::MMIO)
+            | flag(Category::Irq, cpu::outside::trace::IRQ)
+    }
+
     /// Logs one line for a vCPU.
     pub fn log(&self, category: Category, vcpu: usize, text: &str) {
         if !self.wants(category) {
@@ -115,6 +126,26 @@ impl Tracer {
     /// Writes out what is buffered.
     pub fn flush(&self) -> io::Result<()> {
         self.file.as_ref().map_or(Ok(()), |file| file.lock().unwrap_or_else(PoisonError::into_inner).flush())
+    }
+}
+
+/// A processing element's event as text.
+pub fn describe(event: &TraceEvent<'_>) -> (Category, String) {
+    match event {
+        TraceEvent::Exception(record) => (Category::Exception, format!("{record}")),
+        TraceEvent::ExceptionReturn { from, to, spsr } => {
+            (Category::Exception, format!("return from {from:#x} to {to:#x}, SPSR {spsr:#x}"))
+        }
+        TraceEvent::SysReg { pc, enc, write, value } => {
+            let arrow = if *write { "<-" } else { "->" };
+            (Category::Sysreg, format!("{pc:#x}: {enc:?} {arrow} {value:#x}"))
+        }
+        TraceEvent::Mmio { pc, pa, size, write, value } => {
+            let arrow = if *write { "<-" } else { "->" };
+            let value = value.map_or_else(|| "external abort".into(), |value| format!("{value:#x}"));
+            (Category::Mmio, format!("{pc:#x}: {pa:#x}/{size} {arrow} {value}"))
+        }
+        TraceEvent::Acknowledge { intid, group } => (Category::Irq, format!("acknowledge {intid}, group {group}")),
     }
 }
 

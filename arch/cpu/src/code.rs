@@ -22,13 +22,12 @@ pub struct CodeStamp {
 pub struct CodeEpochs {
     pages: Box<[AtomicU32]>,
     generation: AtomicU64,
-    changes: AtomicU64,
 }
 
 impl CodeEpochs {
     /// For all pages of `ram`.
     pub fn new(ram: &Ram) -> CodeEpochs {
-        CodeEpochs { pages: zeroed_atomics(ram.pages()), generation: AtomicU64::new(1), changes: AtomicU64::new(0) }
+        CodeEpochs { pages: zeroed_atomics(ram.pages()), generation: AtomicU64::new(1) }
     }
 
     /// Marks the page (index by [`Ram::page_index`]) as code. Call before reading its words.
@@ -60,10 +59,7 @@ impl CodeEpochs {
                 return false;
             }
             match p.compare_exchange_weak(old, (old & !1).wrapping_add(2), Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => {
-                    self.changes.fetch_add(1, Ordering::SeqCst);
-                    return true;
-                }
+                Ok(_) => return true,
                 Err(now) => old = now,
             }
         }
@@ -72,7 +68,6 @@ impl CodeEpochs {
     /// IC IALLU, IC IALLUIS, reset, restore: all code of the VM.
     pub fn invalidate_all(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
-        self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// A write by the VMM itself to `len` bytes at `pa`.
@@ -86,12 +81,6 @@ impl CodeEpochs {
             let Some(next) = page.checked_add(4096) else { return };
             page = next;
         }
-    }
-
-    /// Number of invalidations that hit code so far: an engine that has seen this number need not look at its pages again.
-    #[inline]
-    pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
     }
 
     /// The generation of all code (bumped by [`CodeEpochs::invalidate_all`]).

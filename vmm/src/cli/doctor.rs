@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::DoctorArgs;
+use super::{DoctorArgs, print_out};
 use crate::engine;
 use crate::exit::{ExitStatus, Failure};
 
@@ -28,20 +28,21 @@ pub fn run(args: &DoctorArgs) -> Result<ExitStatus, Failure> {
             "engines": engines.iter().map(|e| json!({ "name": e.name, "usable": e.usable, "why": e.why, "speed": e.speed })).collect::<Vec<_>>(),
             "checks": findings.iter().map(|f| json!({ "name": f.name, "ok": f.ok, "found": f.text })).collect::<Vec<_>>(),
         });
-        println!("{value:#}");
+        print_out(&format!("{value:#}"));
         return Ok(ExitStatus::Success);
     }
-    println!("vmm {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    let mut lines = vec![format!("vmm {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH)];
     for engine in &engines {
-        println!("{} engine {:7} {}", mark(engine.usable), engine.name, engine.why);
+        lines.push(format!("{} engine {:7} {}", mark(engine.usable), engine.name, engine.why));
     }
     for finding in &findings {
-        println!("{} {:14} {}", mark(finding.ok), finding.name, finding.text);
+        lines.push(format!("{} {:14} {}", mark(finding.ok), finding.name, finding.text));
     }
-    match chosen {
-        Some(engine) => println!("--engine auto takes {}: {}", engine.name, engine.speed),
-        None => println!("no engine is usable on this host"),
-    }
+    lines.push(match chosen {
+        Some(engine) => format!("--engine auto takes {}: {}", engine.name, engine.speed),
+        None => "no engine is usable on this host".to_owned(),
+    });
+    print_out(&lines.join("\n"));
     Ok(ExitStatus::Success)
 }
 

@@ -1,19 +1,22 @@
 //! The command line: what may be typed, and what it means.
 
+pub mod demo;
 pub mod doctor;
+pub mod progress;
 pub mod run;
 pub mod size;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::console::ConsoleKind;
 use crate::console::terminal;
-use crate::exit::{ExitStatus, Failure};
+use crate::exit::ExitStatus;
 use crate::trace::TraceSpec;
 
 const EXAMPLES: &str = "\
@@ -133,7 +136,7 @@ pub struct RunArgs {
     pub stats: Option<StatsForm>,
     /// End after this many seconds with a hang report and status 124
     #[arg(long, value_name = "SECS", value_parser = parse_seconds)]
-    pub timeout: Option<std::time::Duration>,
+    pub timeout: Option<Duration>,
     /// The Debian mirror for the demo, such as http://deb.debian.org/debian (default: the one of this host's apt)
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
@@ -143,15 +146,35 @@ pub struct RunArgs {
     /// Print errors and the result as JSON objects on stderr
     #[arg(long)]
     pub json: bool,
+    /// Save the machine into FILE after SECS, and end (for tests of saved state)
+    #[arg(long, value_name = "SECS:FILE", value_parser = parse_save, hide = true)]
+    pub save_after: Option<SaveAfter>,
+    /// Continue the machine saved in FILE; all other options as when it was saved
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub load: Option<PathBuf>,
 }
 
-fn parse_seconds(text: &str) -> Result<std::time::Duration, String> {
+/// `--save-after`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SaveAfter {
+    /// How long the machine runs first.
+    pub after: Duration,
+    /// Where it is saved to.
+    pub file: PathBuf,
+}
+
+fn parse_save(text: &str) -> Result<SaveAfter, String> {
+    let (seconds, file) = text.split_once(':').ok_or("expected SECS:FILE")?;
+    Ok(SaveAfter { after: parse_seconds(seconds)?, file: file.into() })
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 =
         text.trim_end_matches('s').parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
     if seconds <= 0.0 {
         return Err("a timeout has to be longer than 0 seconds".into());
     }
-    std::time::Duration::try_from_secs_f64(seconds).map_err(|e| format!("{text:?}: {e}"))
+    Duration::try_from_secs_f64(seconds).map_err(|e| format!("{text:?}: {e}"))
 }
 
 /// The whole program: parses `arguments`, does what they say, reports errors; returns the status to end with.
@@ -177,6 +200,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitStatus {
     }
 }
 
+/// Prints on stdout; a reader that has gone is no error.
+fn print_out(text: &str) {
+    // See above.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
 fn report_usage(error: &clap::Error) -> ExitStatus {
     // A closed stdout or stderr changes nothing about the status.
     let _ = error.print();
@@ -185,17 +214,6 @@ fn report_usage(error: &clap::Error) -> ExitStatus {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitStatus::Success,
         _ => ExitStatus::Usage,
     }
-}
-
-/// Reads a whole input file; `option` is the option that named it.
-pub fn read_input(option: &str, path: &std::path::Path) -> Result<Vec<u8>, Failure> {
-    let found = |what: String| Failure::usage(format!("{option} {}: {what}", path.display()));
-    let meta = std::fs::metadata(path)
-        .map_err(|e| found(format!("cannot be read: {e}; give the path of an existing file")))?;
-    if meta.is_dir() {
-        return Err(found("is a directory; give the file in it".into()));
-    }
-    std::fs::read(path).map_err(|e| found(format!("cannot be read: {e}")))
 }
 
 #[cfg(test)]
@@ -221,7 +239,7 @@ mod tests {
         assert_eq!((args.cpus, args.memory, args.console), (1, 1 << 30, ConsoleKind::Stdio));
         let args = parse("vmm run --kernel K --cpus 8 --memory 16G --stats --timeout 1.5 --console none").unwrap();
         assert_eq!((args.cpus, args.memory, args.stats), (8, 16 << 30, Some(StatsForm::Text)));
-        assert_eq!(args.timeout, Some(std::time::Duration::from_millis(1500)));
+        assert_eq!(args.timeout, Some(Duration::from_millis(1500)));
         assert_eq!(parse("vmm run --stats=json").unwrap().stats, Some(StatsForm::Json));
     }
 
@@ -245,13 +263,5 @@ mod tests {
         }
         assert_eq!(main(["vmm", "--help"].map(OsString::from)), ExitStatus::Success);
         assert_eq!(main(["vmm", "--version"].map(OsString::from)), ExitStatus::Success);
-    }
-
-    #[test]
-    fn bad_input_files_are_named_with_their_option() {
-        let error = read_input("--kernel", std::path::Path::new("/nonexistent/Image")).unwrap_err();
-        assert_eq!(error.status, ExitStatus::Usage);
-        assert!(error.message.contains("--kernel /nonexistent/Image"), "{error}");
-        assert!(read_input("--initrd", std::path::Path::new("/")).unwrap_err().message.contains("directory"));
     }
 }

@@ -1,9 +1,161 @@
-//! `vmm run`.
+//! `vmm run`: from options to a running machine, and to its end.
 
-use super::RunArgs;
+use std::fs::File;
+use std::io::BufReader;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use serde_json::{Value, json};
+
+use super::{EngineChoice, RunArgs, StatsForm, print_out};
+use crate::console::SerialLine;
+use crate::console::backend::Console;
+use crate::console::terminal;
+use crate::engine;
+use crate::engine::emu::{cpu_model, has_pmu};
 use crate::exit::{ExitStatus, Failure};
+use crate::machine::boot::{Boot, BootSource};
+use crate::machine::ram::GuestRam;
+use crate::machine::vcpus::StopSink;
+use crate::machine::{Machine, MachineConfig};
+use crate::signals;
+use crate::supervisor::{End, Event, Policy, Supervisor};
+use crate::trace::Tracer;
 
 /// Runs the command.
 pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
-    Err(Failure::internal(format!("this version cannot start a machine yet ({} vCPUs were asked for)", args.cpus)))
+    if args.cpu == "help" {
+        print_out(&cpu::CpuConfig::MODELS.join("\n"));
+        return Ok(ExitStatus::Success);
+    }
+    let engine = engine::by_choice(args.engine)?;
+    let config = MachineConfig {
+        boot: boot_source(&args)?,
+        vcpus: usize::from(args.cpus),
+        memory: args.memory,
+        cpu: cpu_model(&args.cpu)?,
+    };
+    if let Some(path) = &args.dump_dtb {
+        return dump_tree(&config, path);
+    }
+    let tracer = Arc::new(Tracer::open(&args.trace.clone().unwrap_or_default())?);
+    let (events, queue) = mpsc::channel();
+    let line = SerialLine::default();
+    let stops = events.clone();
+    let stops: StopSink = Arc::new(move |stopped| drop(stops.send(Event::Stopped(stopped))));
+    let mut machine = Machine::new(config, &*engine, &line, Arc::clone(&tracer), &stops)?;
+    if let Some(path) = &args.load {
+        let file = File::open(path).map_err(|e| Failure::usage(format!("--load {}: {e}", path.display())))?;
+        machine.load(BufReader::new(file))?;
+    }
+    let from_signals = events.clone();
+    signals::spawn(move |request| drop(from_signals.send(Event::Signal(request))))
+        .map_err(|e| Failure::backend(format!("no signal handling: {e}")))?;
+    // Everything that can be wrong with the options has been said: now the terminal becomes raw.
+    let console = Console::open(&args.console, &line, Arc::new(move |event| drop(events.send(Event::Console(event)))))?;
+    let policy = Policy { no_reboot: args.no_reboot, timeout: args.timeout, save_after: args.save_after.clone() };
+    let end = Supervisor::new(&mut machine, queue, Arc::clone(&line.output), policy).run();
+    let stats = args.stats.map(|form| (form, machine.stats()));
+    // The console first: a vCPU that waits for room in its queue is freed by it.
+    drop(console);
+    drop(machine);
+    // A full disk has been said by the file's own error already, or lost the last lines of a trace.
+    let _ = tracer.flush();
+    finish(end, stats, args.json)
+}
+
+/// Prints what is to be said at the end.
+fn finish(end: Result<End, Failure>, stats: Option<(StatsForm, Value)>, as_json: bool) -> Result<ExitStatus, Failure> {
+    if let Some((form, stats)) = stats {
+        match form {
+            StatsForm::Json => terminal::message(&stats.to_string()),
+            StatsForm::Text => terminal::message(stats_text(&stats).trim_end()),
+        }
+    }
+    let end = end?;
+    if as_json {
+        terminal::message(&json!({ "end": { "reason": end.reason, "status": end.status.code() } }).to_string());
+    } else if end.status == ExitStatus::GuestPanic {
+        terminal::message("vmm: the guest kernel panicked");
+    }
+    Ok(end.status)
+}
+
+/// Counters for people: nested names become lines.
+fn stats_text(stats: &Value) -> String {
+    fn lines(name: &str, value: &Value, text: &mut String) {
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(field, value)| {
+                lines(&format!("{name}{}{field}", if name.is_empty() { "" } else { "." }), value, text)
+            }),
+            Value::Array(items) => {
+                items.iter().enumerate().for_each(|(index, value)| lines(&format!("{name}.{index}"), value, text))
+            }
+            Value::Null => {}
+            _ => text
+                .push_str(&format!("{name:44} {}\n", value.as_str().map_or_else(|| value.to_string(), str::to_owned))),
+        }
+    }
+    let mut text = String::new();
+    lines("", stats, &mut text);
+    let instructions: u64 =
+        stats["vcpus"].as_array().into_iter().flatten().filter_map(|vcpu| vcpu["instructions"].as_u64()).sum();
+    let seconds = stats["seconds"].as_f64().unwrap_or(0.0);
+    if seconds > 0.0 {
+        text.push_str(&format!(
+            "{:44} {:.1}\n",
+            "million instructions per second",
+            instructions as f64 / seconds / 1e6
+        ));
+    }
+    text
+}
+
+fn boot_source(args: &RunArgs) -> Result<BootSource, Failure> {
+    let mut source = BootSource {
+        append: args.append.clone(),
+        dtb: args.dtb.clone(),
+        initrd: args.initrd.clone(),
+        ..BootSource::default()
+    };
+    match &args.kernel {
+        Some(kernel) => source.kernel.clone_from(kernel),
+        None if args.initrd.is_some() => {
+            return Err(Failure::usage("--initrd is given without a kernel; add --kernel FILE"));
+        }
+        None => super::demo::prepare(args, &mut source)?,
+    }
+    Ok(source)
+}
+
+fn dump_tree(config: &MachineConfig, path: &std::path::Path) -> Result<ExitStatus, Failure> {
+    config.check()?;
+    let boot = Boot::open(&config.boot, config.vcpus, has_pmu(&config.cpu))?;
+    let tree = boot.dump_tree(&GuestRam::new(config.memory)?)?;
+    std::fs::write(path, tree).map_err(|e| Failure::backend(format!("--dump-dtb {}: {e}", path.display())))?;
+    Ok(ExitStatus::Success)
+}
+
+/// The engine that was chosen, for messages.
+pub fn engine_word(choice: EngineChoice) -> &'static str {
+    match choice {
+        EngineChoice::Auto => "auto",
+        EngineChoice::Jit => "jit",
+        EngineChoice::Interp => "interp",
+        EngineChoice::Kvm => "kvm",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_become_lines() {
+        let text = stats_text(
+            &json!({ "engine": "interp", "seconds": 2.0, "vcpus": [{ "instructions": 4_000_000, "exceptions": { "svc": 3 } }] }),
+        );
+        assert!(text.contains("vcpus.0.exceptions.svc"), "{text}");
+        assert!(text.lines().any(|line| line.starts_with("million instructions") && line.ends_with(" 2.0")), "{text}");
+    }
 }

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::ConsoleKind;
 use super::escape::{Escape, Item, Keys};
 use super::input::{InputQueue, WhenFull};
 use super::monitor::{LineEditor, PROMPT};
 use super::output::{OutputQueue, Port};
 use super::terminal::{self, RawGuard};
+use super::{ConsoleKind, SerialLine};
 use crate::exit::Failure;
 
 /// What the console tells the main thread.
@@ -35,26 +35,22 @@ pub type EventSink = Arc<dyn Fn(ConsoleEvent) + Send + Sync>;
 
 /// An open console. Dropping it restores the terminal and removes the socket.
 pub struct Console {
-    /// Bytes from the guest go here.
-    pub output: Arc<OutputQueue>,
-    /// Bytes for the guest come from here.
-    pub input: Arc<InputQueue>,
+    line: SerialLine,
     _raw: Option<RawGuard>,
     socket: Option<PathBuf>,
 }
 
 impl Console {
-    /// Opens the console and starts its reader and writer threads.
-    pub fn open(kind: &ConsoleKind, events: EventSink) -> Result<Console, Failure> {
-        let mut console = Console { output: OutputQueue::new(), input: InputQueue::new(), _raw: None, socket: None };
+    /// Connects `line` with the host and starts the reader and writer threads.
+    pub fn open(kind: &ConsoleKind, line: &SerialLine, events: EventSink) -> Result<Console, Failure> {
+        let mut console = Console { line: line.clone(), _raw: None, socket: None };
         let failed = |what: &str, error: io::Error| Failure::backend(format!("--console: {what}: {error}"));
         match kind {
             ConsoleKind::Stdio => {
                 console._raw = RawGuard::enter().map_err(|e| failed("the terminal cannot be made raw", e))?;
                 console.write_to(Box::new(Stdout), &events)?;
                 let keys = io::stdin().is_terminal();
-                let reader =
-                    StdinReader { input: Arc::clone(&console.input), output: Arc::clone(&console.output), events };
+                let reader = StdinReader { input: Arc::clone(&line.input), output: Arc::clone(&line.output), events };
                 spawn("console-in", move || reader.run(keys))?;
             }
             ConsoleKind::File(path) => {
@@ -67,7 +63,7 @@ impl Console {
                 console.socket = Some(path.clone());
                 let client = Arc::new(Mutex::new(Client::default()));
                 console.write_to(Box::new(SocketPort(Arc::clone(&client))), &events)?;
-                let input = Arc::clone(&console.input);
+                let input = Arc::clone(&line.input);
                 spawn("console-in", move || serve(&listener, &client, &input))?;
             }
             ConsoleKind::Pty => {
@@ -75,17 +71,18 @@ impl Console {
                 terminal::message(&format!("vmm: console on {name}"));
                 let reading = master.try_clone().map_err(|e| failed("pseudo-terminal", e))?;
                 console.write_to(Box::new(PtyPort { master, _slave: slave, attended: true }), &events)?;
-                let input = Arc::clone(&console.input);
+                let input = Arc::clone(&line.input);
                 spawn("console-in", move || pump(File::from(reading), &input))?;
             }
-            ConsoleKind::None => console.output.close(),
+            ConsoleKind::None => line.output.close(),
         }
         Ok(console)
     }
 
     fn write_to(&self, port: Box<dyn Port>, events: &EventSink) -> Result<(), Failure> {
         let events = Arc::clone(events);
-        self.output
+        self.line
+            .output
             .spawn_writer(port, move |error| events(ConsoleEvent::OutputFailed(error)))
             .map(drop)
             .map_err(|e| Failure::backend(format!("no thread for the console: {e}")))
@@ -94,9 +91,9 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        self.output.flush(Duration::from_secs(2));
-        self.output.close();
-        self.input.close();
+        self.line.output.flush(Duration::from_secs(2));
+        self.line.output.close();
+        self.line.input.close();
         if let Some(path) = &self.socket {
             let _ = fs::remove_file(path);
         }
@@ -123,7 +120,7 @@ impl Port for Stdout {
                 Err(rustix::io::Errno::INTR) => {}
                 // Somebody made the terminal non-blocking.
                 Err(rustix::io::Errno::AGAIN) => {
-                    drop(rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::OUT)], None)?)
+                    rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::OUT)], None).map(|_| ())?
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -333,8 +330,9 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    fn open(kind: ConsoleKind) -> Console {
-        Console::open(&kind, Arc::new(|_| ())).unwrap()
+    fn open(kind: ConsoleKind) -> (Console, SerialLine) {
+        let line = SerialLine::default();
+        (Console::open(&kind, &line, Arc::new(|_| ())).unwrap(), line)
     }
 
     fn scratch(name: &str) -> PathBuf {
@@ -344,8 +342,8 @@ mod tests {
     #[test]
     fn a_file_has_all_output_when_the_console_is_dropped() {
         let path = scratch("file");
-        let console = open(ConsoleKind::File(path.clone()));
-        console.output.push(b"hello\n");
+        let (console, line) = open(ConsoleKind::File(path.clone()));
+        line.output.push(b"hello\n");
         drop(console);
         assert_eq!(fs::read(&path).unwrap(), b"hello\n");
         fs::remove_file(path).unwrap();
@@ -363,23 +361,23 @@ mod tests {
     #[test]
     fn a_late_socket_client_gets_the_output_so_far_and_can_type() {
         let path = scratch("socket");
-        let console = open(ConsoleKind::Socket(path.clone()));
-        console.output.push(b"early ");
-        assert!(console.output.flush(Duration::from_secs(5)));
+        let (console, line) = open(ConsoleKind::Socket(path.clone()));
+        line.output.push(b"early ");
+        assert!(line.output.flush(Duration::from_secs(5)));
         let mut stream = UnixStream::connect(&path).unwrap();
         let mut got = [0u8; 6];
         stream.read_exact(&mut got).unwrap();
         assert_eq!(&got, b"early ");
-        console.output.push(b"late");
+        line.output.push(b"late");
         let mut got = [0u8; 4];
         stream.read_exact(&mut got).unwrap();
         assert_eq!(&got, b"late");
         let (sender, receiver) = mpsc::channel();
-        console.input.spawn_feeder(Arc::new(Heard(Mutex::new(sender)))).unwrap();
+        line.input.spawn_feeder(Arc::new(Heard(Mutex::new(sender)))).unwrap();
         stream.write_all(b"ls").unwrap();
         assert_eq!(receiver.recv_timeout(Duration::from_secs(5)).unwrap(), b"ls");
         // A second machine must not take the path of a living one.
-        let error = Console::open(&ConsoleKind::Socket(path.clone()), Arc::new(|_| ())).err().unwrap();
+        let error = Console::open(&ConsoleKind::Socket(path.clone()), &line, Arc::new(|_| ())).err().unwrap();
         assert!(error.message.contains("in use"), "{error}");
         drop(console);
         assert!(!path.exists());

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 /// Input beyond this waits in the host (a pipe) or is lost (a terminal: the keys must keep working).
 const CAPACITY: usize = 64 << 10;
-/// How long the feeder waits for room in the UART's FIFO, first and at most.
-const FIRST_WAIT: Duration = Duration::from_micros(200);
-const LONGEST_WAIT: Duration = Duration::from_millis(10);
+/// How long the feeder waits at most for the UART to ask for more: a guest that has just opened the device may not have been offered anything yet.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 /// The receiving end of a serial line.
 pub trait SerialInput: Send + Sync {
@@ -38,6 +37,8 @@ enum Element {
 struct State {
     queued: VecDeque<Element>,
     closed: bool,
+    /// The UART has room again.
+    wanted: bool,
 }
 
 /// Bytes and breaks in the order in which they came.
@@ -46,6 +47,7 @@ pub struct InputQueue {
     state: Mutex<State>,
     filled: Condvar,
     drained: Condvar,
+    wanted: Condvar,
 }
 
 impl InputQueue {
@@ -91,11 +93,24 @@ impl InputQueue {
         self.drained.notify_all();
     }
 
+    /// The UART takes characters again, after it took fewer than were offered.
+    pub fn wanted(&self) {
+        self.lock().wanted = true;
+        self.wanted.notify_all();
+    }
+
+    fn wait_until_wanted(&self) {
+        let state = self.lock();
+        let waited = self.wanted.wait_timeout_while(state, LONGEST_WAIT, |state| !state.wanted && !state.closed);
+        waited.unwrap_or_else(PoisonError::into_inner).0.wanted = false;
+    }
+
     /// Ends the feeder and frees whoever waits.
     pub fn close(&self) {
         self.lock().closed = true;
         self.filled.notify_all();
         self.drained.notify_all();
+        self.wanted.notify_all();
     }
 
     /// The bytes up to the next break, at most 64, or a break; `None` once closed.
@@ -129,7 +144,6 @@ impl InputQueue {
     pub fn spawn_feeder(self: &Arc<Self>, uart: Arc<dyn SerialInput>) -> io::Result<JoinHandle<()>> {
         let queue = Arc::clone(self);
         thread::Builder::new().name("console-feed".into()).spawn(move || {
-            let mut wait = FIRST_WAIT;
             while let Some(bytes) = queue.wait_for_some() {
                 if bytes.is_empty() {
                     uart.send_break();
@@ -138,11 +152,8 @@ impl InputQueue {
                 }
                 let taken = uart.receive(&bytes);
                 queue.consume(taken);
-                if taken == 0 {
-                    thread::sleep(wait);
-                    wait = (wait * 2).min(LONGEST_WAIT);
-                } else {
-                    wait = FIRST_WAIT;
+                if taken < bytes.len() {
+                    queue.wait_until_wanted();
                 }
             }
         })
@@ -154,7 +165,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    /// Takes `fifo` bytes at a time; 0x100 stands for a break.
+    /// Takes a few bytes at a time; 0x100 stands for a break.
     struct Slow(Mutex<mpsc::Sender<u16>>, usize);
     impl SerialInput for Slow {
         fn receive(&self, bytes: &[u8]) -> usize {

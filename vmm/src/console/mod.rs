@@ -13,6 +13,19 @@ pub mod terminal;
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use input::InputQueue;
+use output::OutputQueue;
+
+/// The two ends of the serial line.
+#[derive(Clone, Default)]
+pub struct SerialLine {
+    /// From the guest.
+    pub output: Arc<OutputQueue>,
+    /// To the guest.
+    pub input: Arc<InputQueue>,
+}
 
 /// `--console`: where the guest's PL011 is connected to.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -12,6 +12,8 @@ use rustix::termios::{self, OptionalActions, Termios};
 static COOKED: OnceLock<Termios> = OnceLock::new();
 /// True while the terminal is raw.
 static RAW: AtomicBool = AtomicBool::new(false);
+/// True from [`enter_raw`] to the end: after the program was stopped and continued, the terminal becomes raw again.
+static WANTED: AtomicBool = AtomicBool::new(false);
 
 /// Makes the terminal on standard input raw; false when standard input is none.
 pub fn enter_raw() -> io::Result<bool> {
@@ -29,6 +31,7 @@ pub fn enter_raw() -> io::Result<bool> {
     raw.make_raw();
     termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &raw)?;
     RAW.store(true, Ordering::SeqCst);
+    WANTED.store(true, Ordering::SeqCst);
     Ok(true)
 }
 
@@ -40,6 +43,14 @@ pub fn restore() {
     if let Some(cooked) = COOKED.get() {
         // Nobody is left to tell if this fails: the terminal may be gone (SIGHUP).
         let _ = termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, cooked);
+    }
+}
+
+/// The program goes on after it was stopped (SIGTSTP, SIGSTOP): the shell may have changed the modes meanwhile.
+pub fn continued() {
+    if WANTED.load(Ordering::SeqCst) {
+        // A terminal that is gone is noticed by whoever reads it.
+        let _ = enter_raw();
     }
 }
 
@@ -70,6 +81,7 @@ impl RawGuard {
 
 impl Drop for RawGuard {
     fn drop(&mut self) {
+        WANTED.store(false, Ordering::SeqCst);
         restore();
     }
 }

@@ -1,53 +1,92 @@
-//! What executes the guest's instructions.
+//! What executes the guest's instructions: staged as engine, virtual machine, virtual CPU.
+//!
+//! A [`Vcpu`] is made on the thread that runs it and never leaves it. Device accesses and firmware calls are callbacks
+//! ([`Outside`]) inside [`Vcpu::run`]; it returns for real stops only.
 
-/// An engine, and whether this host can use it.
-#[derive(Clone, Debug)]
-pub struct Survey {
-    /// The word for `--engine`.
-    pub name: &'static str,
-    /// True if `--engine NAME` works here.
-    pub usable: bool,
-    /// What decided.
-    pub why: String,
-    /// What to expect of it.
-    pub speed: &'static str,
-}
+pub mod emu;
+#[cfg(test)]
+pub mod scripted;
+mod survey;
 
-/// Looks at every engine, the fastest first.
-pub fn survey() -> Vec<Survey> {
-    vec![kvm(), jit(), interpreter()]
-}
+use std::sync::Arc;
 
-/// The engine that `--engine auto` takes.
-pub fn choose(engines: &[Survey]) -> Option<&Survey> {
-    engines.iter().find(|engine| engine.usable)
-}
+use cpu::{Clock, CpuConfig, Outside};
+use serde_json::Value;
 
-fn kvm() -> Survey {
-    let why = if std::env::consts::ARCH != "aarch64" {
-        format!("needs an arm64 host, this is {}", std::env::consts::ARCH)
-    } else if !std::path::Path::new("/dev/kvm").exists() {
-        "there is no /dev/kvm".into()
-    } else {
-        "not built into this version".into()
+pub use cpu::Stop;
+pub use survey::{Survey, choose, survey};
+
+use crate::cli::EngineChoice;
+use crate::cli::run::engine_word;
+use crate::exit::Failure;
+use crate::machine::ram::GuestRam;
+
+/// The engine for `--engine`.
+pub fn by_choice(choice: EngineChoice) -> Result<Box<dyn Engine>, Failure> {
+    let engines = survey();
+    let wanted = match choice {
+        EngineChoice::Auto => choose(&engines),
+        other => engines.iter().find(|engine| engine.name == engine_word(other)),
     };
-    Survey { name: "kvm", usable: false, why, speed: "native speed" }
-}
-
-fn jit() -> Survey {
-    let why = if std::env::consts::ARCH == "x86_64" {
-        "not built into this version".into()
-    } else {
-        format!("translates to x86-64, this host is {}", std::env::consts::ARCH)
-    };
-    Survey { name: "jit", usable: false, why, speed: "a few times slower than native" }
-}
-
-fn interpreter() -> Survey {
-    Survey {
-        name: "interp",
-        usable: true,
-        why: "works on every host".into(),
-        speed: "about 50 times slower than native; a Debian kernel boots in 10 to 20 s",
+    match wanted {
+        Some(engine) if !engine.usable => Err(Failure::backend(format!(
+            "--engine {} does not work here: {}; use --engine auto",
+            engine.name, engine.why
+        ))),
+        Some(engine) if engine.name == "interp" => Ok(Box::new(emu::Interpreter)),
+        _ => Err(Failure::backend("no engine works on this host; `vmm doctor` says why")),
     }
+}
+
+/// What an engine needs to make a virtual machine.
+#[derive(Clone)]
+pub struct Setup {
+    /// Guest RAM.
+    pub ram: GuestRam,
+    /// Number of vCPUs.
+    pub vcpus: usize,
+    /// The processor that the guest sees.
+    pub cpu: CpuConfig,
+    /// Guest time.
+    pub clock: Arc<Clock>,
+    /// Event flags (`cpu::outside::trace`).
+    pub trace: u32,
+}
+
+/// A way to execute guests.
+pub trait Engine: Send + Sync {
+    /// The word for `--engine`.
+    fn name(&self) -> &'static str;
+    /// Makes a virtual machine without vCPUs.
+    fn create(&self, setup: Setup) -> Result<Arc<dyn Vm>, Failure>;
+}
+
+/// What all vCPUs of a machine share; every method may be called from any thread.
+pub trait Vm: Send + Sync {
+    /// Makes vCPU `index`, to be used on the calling thread only.
+    fn create_vcpu(&self, index: usize, outside: Arc<dyn Outside>) -> Result<Box<dyn Vcpu>, Failure>;
+    /// The best pending interrupt (priority, INTID) of a group for a vCPU.
+    fn publish_irq(&self, vcpu: usize, group: usize, best: Option<(u8, u32)>);
+    /// Makes a running vCPU return [`Stop::Paused`] soon.
+    fn request_pause(&self, vcpu: usize);
+    /// How often each vCPU returned to EL0.
+    fn returns_to_el0(&self) -> Vec<u64>;
+    /// Guest RAM was rewritten behind the vCPUs' back; none of them runs.
+    fn forget_code(&self);
+}
+
+/// One virtual CPU.
+pub trait Vcpu {
+    /// To the state at power-on, about to execute `entry` with `x` in X0 to X3.
+    fn reset(&mut self, entry: u64, x: [u64; 4]);
+    /// Executes the guest until there is a reason to stop.
+    fn run(&mut self) -> Stop;
+    /// The whole state as self-describing data.
+    fn save(&self) -> Result<Value, Failure>;
+    /// Takes over a saved state.
+    fn load(&mut self, state: &Value) -> Result<(), Failure>;
+    /// For the hang report: PC, registers, last exceptions, timers.
+    fn report(&self) -> String;
+    /// Counters for `--stats`.
+    fn counters(&self) -> Value;
 }

@@ -1,3 +1,0 @@
-//! Written by `cargo xtask gen`.
-
-pub(crate) mod decode;

@@ -1,1 +1,0 @@
-//! Operations and shapes of the Advanced SIMD classes.

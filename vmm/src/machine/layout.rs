@@ -1,0 +1,36 @@
+//! The board's addresses and interrupt numbers (the table in `docs/design/machine.md`), as on QEMU's `virt`.
+
+/// GIC distributor.
+pub const GICD: u64 = 0x0800_0000;
+/// GIC redistributors, 128 KiB for each vCPU.
+pub const GICR: u64 = 0x080a_0000;
+/// PL011 UART.
+pub const UART: u64 = 0x0900_0000;
+/// PL031 real-time clock.
+pub const RTC: u64 = 0x0901_0000;
+/// PL061 GPIO with the power button.
+pub const GPIO: u64 = 0x0903_0000;
+/// pvpanic-mmio.
+pub const PVPANIC: u64 = 0x0b01_0000;
+/// First byte of RAM.
+pub const RAM: u64 = 0x4000_0000;
+/// Window of a PrimeCell device.
+pub const PAGE: u64 = 0x1000;
+
+/// SPI of the UART.
+pub const UART_SPI: u32 = 1;
+/// SPI of the real-time clock.
+pub const RTC_SPI: u32 = 2;
+/// SPI of the GPIO.
+pub const GPIO_SPI: u32 = 7;
+/// SPIs that the distributor has: INTIDs 32 to 255.
+pub const SPIS: usize = 224;
+/// PPI of the performance monitors as the device tree counts (INTID 23).
+pub const PMU_PPI: u32 = 7;
+
+/// Most vCPUs.
+pub const MAX_VCPUS: usize = 64;
+/// Least RAM: a kernel, its device tree and room for both.
+pub const MIN_RAM: u64 = 16 << 20;
+/// Most RAM: ends below the high PCIe windows (255 GiB above the base), as on `virt`.
+pub const MAX_RAM: u64 = 255 << 30;

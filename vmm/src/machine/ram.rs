@@ -1,0 +1,129 @@
+//! Guest RAM: one anonymous mapping that costs host memory only where the guest touches it.
+#![expect(unsafe_code, reason = "madvise, and handing the mapping to the processing elements, are unsafe by nature")]
+
+use std::sync::Arc;
+
+use vm_memory::mmap::{GuestRegionMmap, MmapRegion, MmapRegionBuilder};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use super::layout;
+use crate::exit::Failure;
+
+/// The RAM of one machine. Clones are the same memory.
+#[derive(Clone, Debug)]
+pub struct GuestRam {
+    memory: Arc<GuestMemoryMmap>,
+    host: usize,
+    size: u64,
+}
+
+impl GuestRam {
+    /// Maps `size` bytes of zeros.
+    pub fn new(size: u64) -> Result<GuestRam, Failure> {
+        let failed = |why: String| {
+            Failure::backend(format!(
+                "--memory: the host does not give {} MiB of address space ({why}); ask for less",
+                size >> 20
+            ))
+        };
+        let bytes = usize::try_from(size).map_err(|e| failed(e.to_string()))?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let region: MmapRegion = MmapRegionBuilder::new(bytes)
+            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+            .with_mmap_flags(flags)
+            .build()
+            .map_err(|e| failed(e.to_string()))?;
+        let host = region.as_ptr().addr();
+        // SAFETY: the range is exactly the mapping just made; MADV_HUGEPAGE changes no contents. Failure (no THP) costs speed only.
+        unsafe { libc::madvise(region.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
+        let region =
+            GuestRegionMmap::new(region, GuestAddress(layout::RAM)).ok_or_else(|| failed("it wraps".into()))?;
+        let memory = GuestMemoryMmap::from_regions(vec![region]).map_err(|e| failed(e.to_string()))?;
+        Ok(GuestRam { memory: Arc::new(memory), host, size })
+    }
+
+    /// Number of bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Guest physical addresses.
+    pub fn range(&self) -> std::ops::Range<u64> {
+        layout::RAM..layout::RAM + self.size
+    }
+
+    /// For devices and loaders.
+    pub fn memory(&self) -> &GuestMemoryMmap {
+        &self.memory
+    }
+
+    /// All bytes zero again. No vCPU may run.
+    pub fn clear(&self) {
+        // SAFETY: the range is the private anonymous mapping that `memory` owns; after MADV_DONTNEED its pages read as zeros. Nobody holds references into it:
+        // vm-memory and `cpu::Ram` access it by volatile and atomic operations only.
+        let done = unsafe { libc::madvise(self.host as *mut libc::c_void, self.size as usize, libc::MADV_DONTNEED) };
+        if done != 0 {
+            let zeros = vec![0u8; 1 << 20];
+            for offset in (0..self.size).step_by(zeros.len()) {
+                let length = (self.size - offset).min(zeros.len() as u64) as usize;
+                // The range is inside the only region.
+                let _ = self
+                    .memory
+                    .write_slice(zeros.get(..length).unwrap_or_default(), GuestAddress(layout::RAM + offset));
+            }
+        }
+    }
+
+    /// The same memory as processing elements see it. The caller keeps a clone of `self` for as long as it keeps the result.
+    pub fn for_processing_elements(&self) -> Result<cpu::Ram, Failure> {
+        // SAFETY: the mapping is readable and writable, lives as long as `self.memory`, which the caller keeps (see `engine::emu`), and no Rust references to its
+        // bytes exist (vm-memory gives volatile slices only).
+        unsafe { cpu::Ram::new(&[(layout::RAM, self.size, self.host as *mut u8)]) }
+            .map_err(|e| Failure::internal(e.to_string()))
+    }
+
+    /// Number of bytes of it that take host memory now.
+    pub fn resident(&self) -> Option<u64> {
+        let page = 4096usize;
+        let mut total = 0u64;
+        let chunk = 1usize << 30;
+        let mut map = vec![0u8; chunk / page];
+        let mut offset = 0usize;
+        while (offset as u64) < self.size {
+            let length = chunk.min(self.size as usize - offset);
+            // SAFETY: the range is inside the mapping, `map` has one byte for each of its pages.
+            let done = unsafe { libc::mincore((self.host + offset) as *mut libc::c_void, length, map.as_mut_ptr()) };
+            if done != 0 {
+                return None;
+            }
+            total += map.iter().take(length.div_ceil(page)).filter(|&&b| b & 1 != 0).count() as u64 * page as u64;
+            offset += length;
+        }
+        Some(total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn untouched_ram_costs_nothing_and_clear_forgets() {
+        let ram = GuestRam::new(64 << 30).unwrap();
+        let at = GuestAddress(layout::RAM + (40 << 30));
+        ram.memory().write_obj(7u64, at).unwrap();
+        assert_eq!(ram.memory().read_obj::<u64>(at).unwrap(), 7);
+        ram.clear();
+        assert_eq!(ram.memory().read_obj::<u64>(at).unwrap(), 0);
+        let small = GuestRam::new(64 << 20).unwrap();
+        small.memory().write_obj(7u64, GuestAddress(layout::RAM)).unwrap();
+        let resident = small.resident().unwrap();
+        assert!((4096..=4 << 20).contains(&resident), "{resident}");
+    }
+
+    #[test]
+    fn too_much_is_an_error_that_names_the_option() {
+        let error = GuestRam::new(1 << 60).unwrap_err();
+        assert!(error.message.contains("--memory"), "{error}");
+    }
+}
