@@ -1,9 +1,13 @@
 //! The bodies of the fuzz targets: functions of bytes that no bytes may make panic, hang or grow.
 #![forbid(unsafe_code)]
 
+mod archive_files;
 mod bytes;
 mod devices_of_the_board;
+mod firmware_files;
 mod interrupts;
 
+pub use archive_files::archive;
 pub use devices_of_the_board::{device_state, pl011, pl031, pl061};
+pub use firmware_files::{fdt, kernel};
 pub use interrupts::gic;

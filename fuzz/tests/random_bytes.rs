@@ -59,3 +59,18 @@ fn device_state() {
         });
     }
 }
+
+#[test]
+fn kernel() {
+    run(fuzz::kernel);
+}
+
+#[test]
+fn fdt() {
+    run(fuzz::fdt);
+}
+
+#[test]
+fn archive() {
+    run(fuzz::archive);
+}
