@@ -1,5 +1,6 @@
 //! Generators and checks that developers and CI run: `cargo xtask help`.
 
+mod generate;
 mod test;
 
 use std::process::ExitCode;
@@ -7,6 +8,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask COMMAND
 
+  gen         writes the decoder's tables from arch/isa/a64.isa; --check says whether they are current
   test        everything that a change must pass: format, generated files, clippy, unit, differential, bare-metal and
               end-to-end tests; installs the Debian packages that they need
   help        this text
@@ -15,6 +17,7 @@ cargo xtask COMMAND
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
+        Some("gen") => generate::run(&arguments[1..]),
         Some("test") => test::run(),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");

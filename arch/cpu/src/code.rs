@@ -22,12 +22,13 @@ pub struct CodeStamp {
 pub struct CodeEpochs {
     pages: Box<[AtomicU32]>,
     generation: AtomicU64,
+    changes: AtomicU64,
 }
 
 impl CodeEpochs {
     /// For all pages of `ram`.
     pub fn new(ram: &Ram) -> CodeEpochs {
-        CodeEpochs { pages: zeroed_atomics(ram.pages()), generation: AtomicU64::new(1) }
+        CodeEpochs { pages: zeroed_atomics(ram.pages()), generation: AtomicU64::new(1), changes: AtomicU64::new(0) }
     }
 
     /// Marks the page (index by [`Ram::page_index`]) as code. Call before reading its words.
@@ -59,7 +60,10 @@ impl CodeEpochs {
                 return false;
             }
             match p.compare_exchange_weak(old, (old & !1).wrapping_add(2), Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return true,
+                Ok(_) => {
+                    self.changes.fetch_add(1, Ordering::SeqCst);
+                    return true;
+                }
                 Err(now) => old = now,
             }
         }
@@ -68,6 +72,7 @@ impl CodeEpochs {
     /// IC IALLU, IC IALLUIS, reset, restore: all code of the VM.
     pub fn invalidate_all(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
+        self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// A write by the VMM itself to `len` bytes at `pa`.
@@ -81,6 +86,12 @@ impl CodeEpochs {
             let Some(next) = page.checked_add(4096) else { return };
             page = next;
         }
+    }
+
+    /// Number of invalidations that hit code so far: an engine that has seen this number need not look at its pages again.
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// The generation of all code (bumped by [`CodeEpochs::invalidate_all`]).

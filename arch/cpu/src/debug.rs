@@ -43,10 +43,7 @@ pub fn exceptions_enabled(mdscr: u64, os_lock: bool, el: u8, d_masked: bool) -> 
 /// HMC, SSC, PMC/PAC: does the control word `control` ask for exception level `el` (0 or 1)?
 fn level_matches(control: u64, el: u8) -> bool {
     let (pmc, hmc) = (control >> 1 & 3, control >> 13 & 1);
-    match (hmc, pmc, el) {
-        (_, 1, 1) | (0, 2, 0) | (_, 3, _) => true,
-        _ => false,
-    }
+    matches!((hmc, pmc, el), (_, 1, 1) | (0, 2, 0) | (_, 3, _))
 }
 
 impl DebugRegs<'_> {

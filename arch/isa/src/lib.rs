@@ -1,4 +1,14 @@
 //! The AArch64 instruction set: one table, its decoder, encoder, disassembler and generator, and the meaning of each instruction.
 
+pub mod decode;
+pub mod features;
 pub mod fp;
+mod generated;
+pub mod insn;
+pub mod operand;
+pub mod simd;
 pub mod value;
+
+pub use decode::{Encoding, decode, encode, encoding};
+pub use features::{Feature, Features};
+pub use insn::{Insn, Reg};

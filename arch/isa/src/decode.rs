@@ -1,0 +1,166 @@
+//! From a word to the instruction that it is. The table behind it is generated from `a64.isa`.
+
+use crate::features::{Feature, Features};
+use crate::generated::decode::{BUCKET_ROWS, BUCKET_START, ROWS, construct};
+use crate::insn::Insn;
+
+/// A field of an encoding.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Field {
+    /// Its name in the table, lower case.
+    pub name: &'static str,
+    /// Its lowest bit.
+    pub low: u8,
+    /// Its width in bits.
+    pub width: u8,
+}
+
+/// A line of the table.
+#[derive(Debug)]
+pub struct Row {
+    /// The name of the encoding.
+    pub name: &'static str,
+    /// The bits that are fixed.
+    pub mask: u32,
+    /// Their values.
+    pub value: u32,
+    /// The feature that offers it.
+    pub feature: Option<Feature>,
+    /// Its fields, most significant first.
+    pub fields: &'static [Field],
+}
+
+/// One encoding of the table.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Encoding(u16);
+
+impl std::fmt::Debug for Encoding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.row().name)
+    }
+}
+
+impl Encoding {
+    /// All encodings, in the order of the table.
+    pub fn all() -> impl ExactSizeIterator<Item = Encoding> {
+        (0..ROWS.len()).map(|index| Encoding(index as u16))
+    }
+
+    /// Its line of the table.
+    #[must_use]
+    pub fn row(self) -> &'static Row {
+        &ROWS[usize::from(self.0)]
+    }
+
+    /// Its place in the table, for arrays by encoding.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// The bits that choose a bucket: 29:21 and 12:10 tell most encodings apart.
+const fn bucket(word: u32) -> usize {
+    (word >> 18 & 0xff8 | word >> 10 & 7) as usize
+}
+
+#[inline]
+fn find(word: u32) -> Option<(u16, Insn)> {
+    let bucket = bucket(word);
+    let range = usize::from(BUCKET_START[bucket])..usize::from(BUCKET_START[bucket + 1]);
+    BUCKET_ROWS[range].iter().find_map(|&(mask, value, index)| {
+        if word & mask != value {
+            return None;
+        }
+        construct(index, word).map(|insn| (index, insn))
+    })
+}
+
+/// The instruction that `word` is on a processor with `features`; [`Insn::Undefined`] when it is none.
+#[inline]
+#[must_use]
+pub fn decode(word: u32, features: Features) -> Insn {
+    match find(word) {
+        Some((index, insn)) if ROWS[usize::from(index)].feature.is_none_or(|feature| features.has(feature)) => insn,
+        _ => Insn::Undefined,
+    }
+}
+
+/// The encoding that `word` belongs to, whatever features a processor has.
+#[must_use]
+pub fn encoding(word: u32) -> Option<Encoding> {
+    find(word).map(|(index, _)| Encoding(index))
+}
+
+/// All encodings that take the word: at most one in a sound table. Slow; for checks of the table.
+pub fn takers(word: u32) -> impl Iterator<Item = Encoding> {
+    Encoding::all().filter(move |encoding| {
+        let row = encoding.row();
+        word & row.mask == row.value && construct(encoding.0, word).is_some()
+    })
+}
+
+/// The word of an encoding with these values of its fields, in the order of [`Row::fields`]; `None` when their number is
+/// wrong, a value does not fit, or the result is not of this encoding (a guard refuses it).
+#[must_use]
+pub fn encode(encoding: Encoding, values: &[u32]) -> Option<u32> {
+    let row = encoding.row();
+    if values.len() != row.fields.len() {
+        return None;
+    }
+    let word = row.fields.iter().zip(values).try_fold(row.value, |word, (field, &value)| {
+        (u64::from(value) < 1 << field.width).then(|| word | value << field.low)
+    })?;
+    construct(encoding.0, word).map(|_| word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::insn::{AddrMode, LoadExt, Size};
+
+    #[test]
+    fn known_words() {
+        let all = Features::ALL;
+        assert_eq!(
+            decode(0x9100_43ff, all),
+            Insn::AddSubImm { sf: true, sub: false, setflags: false, rd: 31, rn: 31, imm: 16 }
+        );
+        assert_eq!(decode(0xd503_201f, all), Insn::Nop);
+        assert_eq!(decode(0x1400_0000, all), Insn::Branch { link: false, offset: 0 });
+        assert_eq!(
+            decode(0xf940_0421, all),
+            Insn::LoadImm {
+                size: Size::X,
+                ext: LoadExt::Zero,
+                unpriv: false,
+                mode: AddrMode::Offset,
+                rt: 1,
+                rn: 1,
+                offset: 8
+            }
+        );
+        assert_eq!(decode(0xffff_ffff, all), Insn::Undefined);
+    }
+
+    #[test]
+    fn features_gate_their_encodings() {
+        assert!(matches!(decode(0xb820_0041, Features::ALL), Insn::AtomicRmw { .. }));
+        assert_eq!(decode(0xb820_0041, Features::ALL.without(Feature::Lse)), Insn::Undefined);
+    }
+
+    #[test]
+    fn encoding_a_field_list_gives_a_word_of_the_same_fields() {
+        for encoding in Encoding::all() {
+            let fields = encoding.row().fields;
+            let values: Vec<u32> = fields.iter().map(|_| 1).collect();
+            if let Some(word) = encode(encoding, &values) {
+                assert_eq!(super::encoding(word), Some(encoding), "{word:08x}");
+                for field in fields {
+                    assert_eq!(word >> field.low & ((1 << field.width) - 1), 1, "{encoding:?} {}", field.name);
+                }
+            }
+            assert_eq!(encode(encoding, &[u32::MAX; 40]), None);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! `Insn`: a decoded instruction, one variant per *class* of encodings that share one meaning function.
+//!
+//! Fields are extracted once, at decode time, into the form that executing wants: immediates are expanded and scaled, branch
+//! offsets are in bytes, operation choices are small enums. The interpreter, the translator's lowerings and the meaning functions
+//! in `crate::sem` all match on this enum. It stays `Copy` and at most 16 bytes, so that a page of decoded code is an array.
+
+#![expect(missing_docs, reason = "fields share the conventions stated at `Insn`; each variant is documented")]
+
+pub use crate::operand::{
+    AddrMode, AluUn, AtomicOp, BarrierDomain, BarrierTypes, BitfieldOp, BranchKind, Cond, CondSelectOp, DataOp2,
+    DcpsLevel, Extend, FlagOp, LoadExt, LogicalOp, MoveWideOp, PstateField, Shift, Size, SysEnc,
+};
+
+/// A register number, 0 to 31. Whether 31 means the zero register or SP is a matter of the class.
+pub type Reg = u8;
+
+/// A decoded instruction. Variant names follow the classes of the Arm ARM, chapter C4 ("A64 Instruction Set Encoding").
+///
+/// Conventions: `sf` = 64-bit operation (else 32-bit: results are zero-extended to 64 bits); `offset` = bytes, signed;
+/// `rn` of a memory class = base register, where 31 means SP; elsewhere 31 means ZR unless the variant says otherwise.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Insn {
+    /// Unallocated, not offered, or architecturally UNDEFINED in this state.
+    Undefined,
+    /// UDF: permanently undefined; `imm` for debuggers only.
+    Udf {
+        /// The 16-bit comment field.
+        imm: u16,
+    },
+
+    // ---- base: data processing, immediate -------------------------------------------------------------------------------------
+    /// ADR, ADRP: PC (or its page when `page`) plus `offset`.
+    PcRel { rd: Reg, page: bool, offset: i64 },
+    /// ADD, ADDS, SUB, SUBS (immediate). `rn` 31 = SP; `rd` 31 = SP unless `setflags`, then ZR. `imm` is already shifted.
+    AddSubImm { sf: bool, sub: bool, setflags: bool, rd: Reg, rn: Reg, imm: u32 },
+    /// AND, ORR, EOR, ANDS (immediate). `rd` 31 = SP unless `setflags`, then ZR. `imm` is the expanded bitmask.
+    LogicalImm { sf: bool, op: LogicalOp, setflags: bool, rd: Reg, rn: Reg, imm: u64 },
+    /// MOVN, MOVZ, MOVK: `imm` shifted left by `shift` (0, 16, 32, 48) bits.
+    MoveWide { sf: bool, op: MoveWideOp, rd: Reg, shift: u8, imm: u16 },
+    /// SBFM, BFM, UBFM and so all immediate shifts and extensions.
+    Bitfield { sf: bool, op: BitfieldOp, rd: Reg, rn: Reg, immr: u8, imms: u8 },
+    /// EXTR (ROR immediate when `rn == rm`).
+    Extract { sf: bool, rd: Reg, rn: Reg, rm: Reg, lsb: u8 },
+
+    // ---- base: data processing, register --------------------------------------------------------------------------------------
+    /// ADD, ADDS, SUB, SUBS (shifted register). `shift` is never ROR.
+    AddSubShifted { sf: bool, sub: bool, setflags: bool, shift: Shift, amount: u8, rd: Reg, rn: Reg, rm: Reg },
+    /// ADD, ADDS, SUB, SUBS (extended register). `rn` 31 = SP; `rd` 31 = SP unless `setflags`. `shift` 0 to 4.
+    AddSubExtended { sf: bool, sub: bool, setflags: bool, extend: Extend, shift: u8, rd: Reg, rn: Reg, rm: Reg },
+    /// ADC, ADCS, SBC, SBCS.
+    AddSubCarry { sf: bool, sub: bool, setflags: bool, rd: Reg, rn: Reg, rm: Reg },
+    /// AND, BIC, ORR, ORN, EOR, EON, ANDS, BICS (shifted register); `invert` complements the shifted operand.
+    LogicalShifted {
+        sf: bool,
+        op: LogicalOp,
+        invert: bool,
+        setflags: bool,
+        shift: Shift,
+        amount: u8,
+        rd: Reg,
+        rn: Reg,
+        rm: Reg,
+    },
+    /// RBIT, REV16, REV32, REV, CLZ, CLS.
+    DataProc1 { sf: bool, op: AluUn, rd: Reg, rn: Reg },
+    /// UDIV, SDIV, LSLV, LSRV, ASRV, RORV.
+    DataProc2 { sf: bool, op: DataOp2, rd: Reg, rn: Reg, rm: Reg },
+    /// CRC32x (polynomial 0x04C11DB7) and CRC32Cx (`castagnoli`, 0x1EDC6F41) over `size` bytes of `rm`.
+    Crc32 { castagnoli: bool, size: Size, rd: Reg, rn: Reg, rm: Reg },
+    /// MADD, MSUB.
+    MulAdd { sf: bool, sub: bool, rd: Reg, rn: Reg, rm: Reg, ra: Reg },
+    /// SMADDL, SMSUBL, UMADDL, UMSUBL.
+    MulAddLong { signed: bool, sub: bool, rd: Reg, rn: Reg, rm: Reg, ra: Reg },
+    /// SMULH, UMULH.
+    MulHigh { signed: bool, rd: Reg, rn: Reg, rm: Reg },
+    /// CSEL, CSINC, CSINV, CSNEG.
+    CondSelect { sf: bool, op: CondSelectOp, cond: Cond, rd: Reg, rn: Reg, rm: Reg },
+    /// CCMP (`sub`), CCMN with a register.
+    CondCompareReg { sf: bool, sub: bool, cond: Cond, nzcv: u8, rn: Reg, rm: Reg },
+    /// CCMP (`sub`), CCMN with a 5-bit immediate.
+    CondCompareImm { sf: bool, sub: bool, cond: Cond, nzcv: u8, rn: Reg, imm: u8 },
+    /// CFINV, AXFLAG, XAFLAG, SETF8, SETF16 and RMIF: PSTATE.NZCV alone changes. `rn` is read by the last three.
+    FlagManip { op: FlagOp, rn: Reg, rotate: u8, mask: u8 },
+
+    // ---- base: branches -------------------------------------------------------------------------------------------------------
+    /// B, BL.
+    Branch { link: bool, offset: i64 },
+    /// B.cond.
+    BranchCond { cond: Cond, offset: i64 },
+    /// CBZ, CBNZ.
+    CompareBranch { sf: bool, nonzero: bool, rt: Reg, offset: i64 },
+    /// TBZ, TBNZ of bit `bit`.
+    TestBranch { nonzero: bool, bit: u8, rt: Reg, offset: i64 },
+    /// BR, BLR, RET.
+    BranchReg { kind: BranchKind, rn: Reg },
+
+    // ---- base: loads and stores -----------------------------------------------------------------------------------------------
+    /// LDR, LDUR, LDTR and their B, H, SB, SH, SW forms with an immediate offset.
+    LoadImm { size: Size, ext: LoadExt, unpriv: bool, mode: AddrMode, rt: Reg, rn: Reg, offset: i64 },
+    /// STR, STUR, STTR and their B, H forms with an immediate offset.
+    StoreImm { size: Size, unpriv: bool, mode: AddrMode, rt: Reg, rn: Reg, offset: i64 },
+    /// LDR (register).
+    LoadReg { size: Size, ext: LoadExt, extend: Extend, shift: u8, rt: Reg, rn: Reg, rm: Reg },
+    /// STR (register).
+    StoreReg { size: Size, extend: Extend, shift: u8, rt: Reg, rn: Reg, rm: Reg },
+    /// LDR (literal), LDRSW (literal).
+    LoadLiteral { size: Size, ext: LoadExt, rt: Reg, offset: i64 },
+    /// LDP, LDPSW, LDNP.
+    LoadPair { size: Size, ext: LoadExt, mode: AddrMode, rt: Reg, rt2: Reg, rn: Reg, offset: i16 },
+    /// STP, STNP.
+    StorePair { size: Size, mode: AddrMode, rt: Reg, rt2: Reg, rn: Reg, offset: i16 },
+    /// LDAR, LDLAR, LDAPR, LDAPUR*: `pc` = the weaker RCpc acquire.
+    LoadAcquire { size: Size, ext: LoadExt, pc: bool, rt: Reg, rn: Reg, offset: i16 },
+    /// STLR, STLLR, STLUR*.
+    StoreRelease { size: Size, rt: Reg, rn: Reg, offset: i16 },
+    /// LDXR, LDAXR.
+    LoadExclusive { size: Size, acquire: bool, rt: Reg, rn: Reg },
+    /// STXR, STLXR: status (0 = stored) to `rs`.
+    StoreExclusive { size: Size, release: bool, rs: Reg, rt: Reg, rn: Reg },
+    /// LDXP, LDAXP: `size` is that of one register.
+    LoadExclusivePair { size: Size, acquire: bool, rt: Reg, rt2: Reg, rn: Reg },
+    /// STXP, STLXP.
+    StoreExclusivePair { size: Size, release: bool, rs: Reg, rt: Reg, rt2: Reg, rn: Reg },
+    /// LDADD, LDCLR, LDEOR, LDSET, LDSMAX, LDSMIN, LDUMAX, LDUMIN, SWP: old value to `rt`.
+    AtomicRmw { size: Size, op: AtomicOp, acquire: bool, release: bool, rs: Reg, rt: Reg, rn: Reg },
+    /// CAS: compares with `rs`, stores `rt`, old value to `rs`.
+    CompareSwap { size: Size, acquire: bool, release: bool, rs: Reg, rt: Reg, rn: Reg },
+    /// CASP: as CAS on the pairs `rs`, `rs + 1` and `rt`, `rt + 1` (both even); `size` is that of one register.
+    CompareSwapPair { size: Size, acquire: bool, release: bool, rs: Reg, rt: Reg, rn: Reg },
+
+    // ---- base: system ---------------------------------------------------------------------------------------------------------
+    /// NOP, PRFM and every hint without effect here (PAC*, AUT*, BTI, CSDB, DGH, TSB, PSB, unallocated hints).
+    Nop,
+    /// YIELD.
+    Yield,
+    /// WFE.
+    Wfe,
+    /// WFI.
+    Wfi,
+    /// SEV.
+    Sev,
+    /// SEVL.
+    Sevl,
+    /// ESB (RAS error synchronization).
+    Esb,
+    /// WFET: WFE with a timeout at the counter value in `rt`.
+    Wfet { rt: Reg },
+    /// WFIT: WFI with a timeout at the counter value in `rt`.
+    Wfit { rt: Reg },
+    /// CLREX.
+    Clrex,
+    /// DSB, SSBB and PSSBB (which are DSBs here).
+    Dsb { domain: BarrierDomain, types: BarrierTypes },
+    /// DMB.
+    Dmb { domain: BarrierDomain, types: BarrierTypes },
+    /// ISB.
+    Isb,
+    /// SB (speculation barrier).
+    Sb,
+    /// MRS: system register to `rt`.
+    Mrs { enc: SysEnc, rt: Reg },
+    /// MSR (register): `rt` to system register.
+    Msr { enc: SysEnc, rt: Reg },
+    /// MSR (immediate).
+    MsrImm { field: PstateField, imm: u8 },
+    /// SYS: AT, DC, IC, TLBI, CFP and so on.
+    Sys { enc: SysEnc, rt: Reg },
+    /// SYSL.
+    Sysl { enc: SysEnc, rt: Reg },
+    /// SVC.
+    Svc { imm: u16 },
+    /// HVC.
+    Hvc { imm: u16 },
+    /// SMC.
+    Smc { imm: u16 },
+    /// BRK.
+    Brk { imm: u16 },
+    /// HLT.
+    Hlt { imm: u16 },
+    /// DCPS1, DCPS2, DCPS3: UNDEFINED outside Debug state.
+    Dcps { level: DcpsLevel, imm: u16 },
+    /// ERET.
+    Eret,
+    // ---- floating point: scalar and vector ------------------------------------------------------------------------------------
+
+    // ---- Advanced SIMD: integer, permute, SIMD&FP loads and stores, crypto ----------------------------------------------------
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_decoded_code_stays_small() {
+        assert!(size_of::<Insn>() <= 16, "Insn is {} bytes", size_of::<Insn>());
+    }
+}

@@ -1,0 +1,1 @@
+//! Operations and shapes of the Advanced SIMD classes.
