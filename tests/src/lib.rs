@@ -5,5 +5,6 @@
 
 pub mod differential;
 pub mod guests;
+pub mod monitor;
 pub mod process;
 pub mod tools;
