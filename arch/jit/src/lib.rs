@@ -1,3 +1,26 @@
 //! The translator: AArch64 guest code to x86-64 host code.
+//!
+//! `asm` encodes x86-64, `cache` owns executable memory, `t1` translates superblocks, `thunks` is the code that all fragments share, `fragments` says which
+//! fragment stands for which guest code and links them, `tlb` holds the translation caches that generated code reads, and
+//! `machine` is a virtual CPU that runs by all of these, with the interpreter of crate `cpu` for what has no lowering.
+//!
+//! Each vCPU has its own code cache and tables: nothing here is touched by two threads, code needs no locks, and a vCPU learns of
+//! changed code by the epochs in `cpu::CodeEpochs`.
 
 pub mod asm;
+mod cache;
+mod contexts;
+mod counters;
+mod enter;
+mod env;
+mod fragments;
+mod host;
+mod machine;
+pub mod t1;
+mod thunks;
+mod tlb;
+
+pub use cache::CodeCache;
+pub use counters::JitCounters;
+pub use host::{HostFeatures, Unsupported, detect};
+pub use machine::{JitCpu, JitShared, Options};

@@ -211,6 +211,12 @@ impl Asm {
         }
     }
 
+    /// `jmp label` with rel32, 5 bytes whatever the distance.
+    pub fn jmp_long(&mut self, label: Label) {
+        self.byte(0xe9);
+        self.fixup(Target::Label(label), false);
+    }
+
     /// `jmp label` with rel8; the label must be near and in this section.
     pub fn jmp_short(&mut self, label: Label) {
         self.byte(0xeb);

@@ -1,0 +1,279 @@
+//! Translation contexts: one for EL1, a pool for EL0 by address space; what TLB maintenance and changes of the address space do to them and to the slots.
+
+use std::collections::HashSet;
+
+use cpu::Vcpu;
+use cpu::mmu::{TlbiKind, TlbiOp, Translation};
+use cpu::sysreg::Slot as Sys;
+
+use crate::machine::Hot;
+use crate::t1::builder::Mode;
+use crate::tlb::{Context, EL0_CONTEXTS, Slot, canonical};
+
+/// What an EL0 context belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Space {
+    ttbr0: u64,
+    asid: u16,
+}
+
+#[derive(Debug)]
+struct El0 {
+    space: Space,
+    used: u64,
+    context: Box<Context>,
+}
+
+/// All contexts of one vCPU.
+#[derive(Debug)]
+pub struct Contexts {
+    el1: Box<Context>,
+    el0: Vec<El0>,
+    /// Always empty: what EL0 has while its address space is not known yet.
+    nothing: Box<Context>,
+    miss: u64,
+    empty: Slot,
+    /// Index of the current EL0 context; `None` while `nothing` is installed.
+    current: Option<usize>,
+    space: Space,
+    pan: u8,
+    controls: [u64; 3],
+    modes: [Mode; 2],
+    /// The EL1 context holds translations that depend on the address space or on PAN.
+    el1_has_user: bool,
+    /// Some EL0 context holds translations of the upper half.
+    el0_has_high: bool,
+    /// Largest block of a cached translation, log2, by VA[55].
+    largest: [u8; 2],
+    /// Virtual pages that jump caches lead to.
+    exec: HashSet<u64>,
+    clock: u64,
+    /// Address space changes.
+    pub switches: u64,
+    /// EL0 contexts made anew.
+    pub made: u64,
+}
+
+impl Contexts {
+    /// Empty contexts. `miss`: where empty jump entries lead; `empty`: an empty slot.
+    #[must_use]
+    pub fn new(miss: u64, empty: Slot) -> Contexts {
+        Contexts {
+            el1: Context::new(miss),
+            el0: Vec::new(),
+            nothing: Context::new(miss),
+            miss,
+            empty,
+            current: None,
+            space: Space::default(),
+            pan: 0,
+            controls: [0; 3],
+            modes: [Mode::default(); 2],
+            el1_has_user: false,
+            el0_has_high: false,
+            largest: [12; 2],
+            exec: HashSet::new(),
+            clock: 0,
+            switches: 0,
+            made: 0,
+        }
+    }
+
+    /// The context of EL1.
+    pub fn el1(&mut self) -> *mut Context {
+        &raw mut *self.el1
+    }
+
+    /// The empty context.
+    pub fn nothing(&mut self) -> *mut Context {
+        &raw mut *self.nothing
+    }
+
+    /// A jump cache got an entry for `va`.
+    pub fn note_exec(&mut self, va: u64, el1: bool) {
+        self.exec.insert(va & !0xfff);
+        self.el1_has_user |= el1 && va >> 55 & 1 == 0;
+    }
+
+    /// Empty all jump caches.
+    pub fn clear_jumps(&mut self) {
+        self.el1.clear_jumps(self.miss);
+        for c in &mut self.el0 {
+            c.context.clear_jumps(self.miss);
+        }
+        self.exec.clear();
+    }
+
+    fn clear_el1_data(&mut self, hot: &mut Hot) {
+        self.el1.clear_data();
+        hot.l0_el1.fill(self.empty);
+        self.el1_has_user = false;
+    }
+
+    fn clear_all_data(&mut self, hot: &mut Hot) {
+        self.clear_el1_data(hot);
+        for c in &mut self.el0 {
+            c.context.clear_data();
+        }
+        hot.l0_el0.fill(self.empty);
+        self.el0_has_high = false;
+        self.largest = [12; 2];
+    }
+
+    /// Follow the machine's address space, PAN, EL and controls. True if virtual addresses may mean something else altogether.
+    pub fn update(&mut self, vcpu: &Vcpu, mode: Mode, hot: &mut Hot) -> bool {
+        let a = &vcpu.arch;
+        let controls = [a.sys(Sys::SCTLR_EL1), a.sys(Sys::TCR_EL1), a.sys(Sys::MAIR_EL1)];
+        let mut all = false;
+        if controls != self.controls {
+            self.controls = controls;
+            self.clear_all_data(hot);
+            self.clear_jumps();
+            all = true;
+        }
+        let space = Space { ttbr0: a.sys(Sys::TTBR0_EL1) & 0x0000_ffff_ffff_fffe, asid: vcpu.asid() };
+        if space != self.space || a.pan != self.pan {
+            if self.el1_has_user {
+                self.clear_el1_data(hot);
+                self.el1.clear_jumps(self.miss);
+                all = true;
+            }
+            self.pan = a.pan;
+        }
+        if space != self.space {
+            self.switches += 1;
+            self.space = space;
+            self.current = None;
+            hot.ctx_el0 = self.nothing();
+            hot.l0_el0.fill(self.empty);
+        }
+        let level = usize::from(a.el != 0);
+        if self.modes[level] != mode {
+            self.modes[level] = mode;
+            if level == 1 {
+                self.el1.clear_jumps(self.miss);
+            } else {
+                for c in &mut self.el0 {
+                    c.context.clear_jumps(self.miss);
+                }
+            }
+        }
+        hot.ctx_el1 = self.el1();
+        if level == 1 {
+            hot.ctx = hot.ctx_el1;
+        } else {
+            self.resolve_el0(hot);
+            hot.ctx = hot.ctx_el0;
+        }
+        all
+    }
+
+    /// Find or make the context of the current EL0 address space.
+    fn resolve_el0(&mut self, hot: &mut Hot) {
+        self.clock += 1;
+        if let Some(i) = self.current {
+            self.el0[i].used = self.clock;
+            return;
+        }
+        let found = self.el0.iter().position(|c| c.space == self.space);
+        let i = match found {
+            Some(i) => i,
+            None => {
+                self.made += 1;
+                if self.el0.len() < EL0_CONTEXTS {
+                    self.el0.push(El0 { space: self.space, used: 0, context: Context::new(self.miss) });
+                    self.el0.len() - 1
+                } else {
+                    let i = (0..self.el0.len()).min_by_key(|i| self.el0[*i].used).unwrap_or(0);
+                    self.el0[i].context.clear_data();
+                    self.el0[i].context.clear_jumps(self.miss);
+                    self.el0[i].space = self.space;
+                    i
+                }
+            }
+        };
+        self.el0[i].used = self.clock;
+        self.current = Some(i);
+        hot.ctx_el0 = &raw mut *self.el0[i].context;
+    }
+
+    /// The context that a translation of `va` belongs into.
+    pub fn for_fill(&mut self, va: u64, t: &Translation, el0: bool, _vcpu: &Vcpu, hot: &mut Hot) -> &mut Context {
+        let high = va >> 55 & 1 != 0;
+        let largest = &mut self.largest[usize::from(high)];
+        *largest = (*largest).max(t.block_shift);
+        if el0 {
+            self.el0_has_high |= high;
+            self.resolve_el0(hot);
+            if let Some(i) = self.current {
+                return &mut self.el0[i].context;
+            }
+        }
+        self.el1_has_user |= !high || !t.global;
+        &mut self.el1
+    }
+
+    /// Apply TLB maintenance. Answers the range of virtual pages whose code may have moved, if any fragment may be reached by it.
+    pub fn apply(&mut self, op: &TlbiOp, hot: &mut Hot) -> Option<(u64, u64)> {
+        match op.kind {
+            TlbiKind::All => {
+                self.clear_all_data(hot);
+                self.clear_jumps();
+                Some((0, u64::MAX))
+            }
+            TlbiKind::Asid => {
+                for c in self.el0.iter_mut().filter(|c| c.space.asid == op.asid) {
+                    c.context.clear_data();
+                    c.context.clear_jumps(self.miss);
+                }
+                if self.space.asid == op.asid {
+                    hot.l0_el0.fill(self.empty);
+                }
+                if self.el1_has_user {
+                    self.clear_el1_data(hot);
+                    self.el1.clear_jumps(self.miss);
+                    return Some((0, u64::MAX));
+                }
+                None
+            }
+            TlbiKind::Va | TlbiKind::VaAllAsids => self.apply_range(op, hot),
+        }
+    }
+
+    fn apply_range(&mut self, op: &TlbiOp, hot: &mut Hot) -> Option<(u64, u64)> {
+        let half = |va: u64| (va >> 55) as usize & 1;
+        let block = (1u64 << self.largest[half(op.start)].max(self.largest[half(op.last)])) - 1;
+        let first = canonical(op.start) & !block & !0xfff;
+        let last = (op.last | block) & !0xfff;
+        let high = half(op.last) == 1;
+        let any_asid = op.kind == TlbiKind::VaAllAsids;
+        if !high || self.el0_has_high {
+            for c in self.el0.iter_mut().filter(|c| any_asid || high || c.space.asid == op.asid) {
+                c.context.remove_pages(first, last);
+            }
+            remove_slots(&mut hot.l0_el0, first, last, self.empty);
+        }
+        if high || self.el1_has_user {
+            self.el1.remove_pages(first, last);
+            remove_slots(&mut hot.l0_el1, first, last, self.empty);
+        }
+        let touched = if first == last {
+            self.exec.contains(&first)
+        } else {
+            self.exec.iter().any(|va| (first..=last).contains(va))
+        };
+        if touched {
+            self.clear_jumps();
+        }
+        // Links between pages exist at EL1 only; their targets are remembered apart from the jump caches.
+        Some((first, last))
+    }
+}
+
+fn remove_slots(slots: &mut [Slot], first: u64, last: u64, empty: Slot) {
+    for s in slots {
+        if (first..=last).contains(&canonical(s.rpage)) || (first..=last).contains(&canonical(s.wpage)) {
+            *s = empty;
+        }
+    }
+}

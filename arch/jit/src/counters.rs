@@ -1,0 +1,98 @@
+//! What the translator counts, per vCPU.
+
+use std::collections::HashMap;
+
+/// Counters of one vCPU. Only slow paths count: the hot path of generated code carries none.
+#[derive(Clone, Debug, Default)]
+pub struct JitCounters {
+    /// Fragments translated.
+    pub fragments: u64,
+    /// Guest instructions translated.
+    pub guest_insns: u64,
+    /// Host bytes emitted.
+    pub host_bytes: u64,
+    /// Nanoseconds spent translating.
+    pub translate_ns: u64,
+    /// Entries into generated code.
+    pub enters: u64,
+    /// Direct exits linked.
+    pub links: u64,
+    /// Direct exits taken through the dispatcher.
+    pub exits: u64,
+    /// Indirect branches that the jump cache did not know.
+    pub lookups: u64,
+    /// Accesses that missed the first-level table.
+    pub l1_misses: u64,
+    /// ... that were filled.
+    pub l1_fills: u64,
+    /// Accesses executed by the interpreter (device, page crossing, fault).
+    pub slow_accesses: u64,
+    /// Instructions executed by the interpreter, by instruction word, if that is asked for.
+    pub interp_words: HashMap<u32, u64>,
+    /// All of them.
+    pub interp_calls: u64,
+    /// Instructions executed by the interpreter between fragments.
+    pub steps: u64,
+    /// EL0 context switches.
+    pub context_switches: u64,
+    /// EL0 contexts made anew.
+    pub context_misses: u64,
+    /// TLB maintenance operations applied.
+    pub tlbi: u64,
+    /// Code pages dropped because their code changed.
+    pub pages_dropped: u64,
+    /// Times the whole code cache was dropped.
+    pub flushes: u64,
+}
+
+impl JitCounters {
+    /// One counter a line, `name value`.
+    #[must_use]
+    pub fn report(&self) -> String {
+        use std::fmt::Write;
+        let mut s = String::new();
+        let rows = [
+            ("fragments", self.fragments),
+            ("guest_insns", self.guest_insns),
+            ("host_bytes", self.host_bytes),
+            ("translate_ns", self.translate_ns),
+            ("enters", self.enters),
+            ("links", self.links),
+            ("exits", self.exits),
+            ("lookups", self.lookups),
+            ("l1_misses", self.l1_misses),
+            ("l1_fills", self.l1_fills),
+            ("slow_accesses", self.slow_accesses),
+            ("interp_calls", self.interp_calls),
+            ("steps", self.steps),
+            ("context_switches", self.context_switches),
+            ("context_misses", self.context_misses),
+            ("tlbi", self.tlbi),
+            ("pages_dropped", self.pages_dropped),
+            ("flushes", self.flushes),
+        ];
+        for (name, value) in rows {
+            // Writing to a String cannot fail.
+            let _ = writeln!(s, "jit.{name} {value}");
+        }
+        for (class, n) in self.interp_classes().into_iter().take(40) {
+            let _ = writeln!(s, "jit.interp.{class} {n}");
+        }
+        s
+    }
+
+    /// Instructions executed by the interpreter by class, most frequent first.
+    #[must_use]
+    pub fn interp_classes(&self) -> Vec<(String, u64)> {
+        let mut classes: HashMap<String, u64> = HashMap::new();
+        for (word, n) in &self.interp_words {
+            let text = format!("{:?}", isa::decode(*word, isa::Features::ALL));
+            let name = text.split([' ', '{', '(']).next().unwrap_or("?").to_string();
+            let key = if matches!(name.as_str(), "Msr" | "Mrs" | "Sys") { text } else { name };
+            *classes.entry(key).or_default() += n;
+        }
+        let mut rows: Vec<_> = classes.into_iter().collect();
+        rows.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+        rows
+    }
+}

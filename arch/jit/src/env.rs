@@ -1,0 +1,99 @@
+//! Where generated code finds things: displacements from r15, which points into [`JitCpu`](crate::JitCpu).
+
+use std::mem::offset_of;
+
+use cpu::{ArchState, Vcpu};
+
+use crate::machine::{Hot, JitCpu};
+use crate::tlb::{Context, Slot};
+
+/// r15 = address of the `JitCpu` + this, so that X0 to X30 and SP have displacements of one byte.
+pub const BIAS: i32 = 128;
+
+/// Slots per Exception level.
+pub const SLOTS: u32 = 128;
+/// Bytes of one slot.
+pub const SLOT_BYTES: u32 = size_of::<Slot>() as u32;
+/// Fields of a slot.
+pub const SLOT_RPAGE: i32 = offset_of!(Slot, rpage) as i32;
+/// See [`Slot`].
+pub const SLOT_WPAGE: i32 = offset_of!(Slot, wpage) as i32;
+/// See [`Slot`].
+pub const SLOT_ADDEND: i32 = offset_of!(Slot, addend) as i32;
+
+const ARCH: usize = offset_of!(JitCpu, vcpu) + offset_of!(Vcpu, arch);
+const HOT: usize = offset_of!(JitCpu, hot);
+
+const fn arch(offset: usize) -> i32 {
+    (ARCH + offset) as i32 - BIAS
+}
+const fn hot(offset: usize) -> i32 {
+    (HOT + offset) as i32 - BIAS
+}
+
+/// X`n`, 0..=30.
+#[must_use]
+pub const fn x(n: u8) -> i32 {
+    arch(offset_of!(ArchState, x)) + n as i32 * 8
+}
+/// V`n`.
+#[must_use]
+pub const fn v(n: u8) -> i32 {
+    arch(offset_of!(ArchState, v)) + n as i32 * 16
+}
+/// A system register with plain storage.
+#[must_use]
+pub const fn sys(slot: cpu::sysreg::Slot) -> i32 {
+    arch(offset_of!(ArchState, sys)) + slot as i32 * 8
+}
+/// Current stack pointer.
+pub const SP: i32 = arch(offset_of!(ArchState, sp));
+/// Banked stack pointers.
+pub const SP_EL: i32 = arch(offset_of!(ArchState, sp_el));
+/// Program counter; only valid outside generated code.
+pub const PC: i32 = arch(offset_of!(ArchState, pc));
+/// PSTATE.DAIF.
+pub const DAIF: i32 = arch(offset_of!(ArchState, daif));
+/// Interrupts pending.
+pub const PENDING: i32 = arch(offset_of!(ArchState, pending));
+/// FPCR.
+pub const FPCR: i32 = arch(offset_of!(ArchState, fpcr));
+/// FPSR.
+pub const FPSR: i32 = arch(offset_of!(ArchState, fpsr));
+/// Exclusive monitor.
+pub const EXCLUSIVE: i32 = arch(offset_of!(ArchState, exclusive));
+
+/// NZCV in the format of `t1::flags`.
+pub const FLAGS: i32 = hot(offset_of!(Hot, flags));
+/// Guest virtual address of the current code page.
+pub const PC_PAGE: i32 = hot(offset_of!(Hot, pc_page));
+/// Pointer to the request word.
+pub const REQ: i32 = hot(offset_of!(Hot, req));
+/// A zero.
+pub const ZERO: i32 = hot(offset_of!(Hot, zero));
+/// Context of EL0.
+pub const CTX_EL0: i32 = hot(offset_of!(Hot, ctx_el0));
+/// Context of EL1.
+pub const CTX_EL1: i32 = hot(offset_of!(Hot, ctx_el1));
+/// Context of the current Exception level.
+pub const CTX: i32 = hot(offset_of!(Hot, ctx));
+/// Scratch of thunks.
+pub const TMP: i32 = hot(offset_of!(Hot, tmp));
+/// Exit taken.
+pub const EXIT: i32 = hot(offset_of!(Hot, exit));
+/// Slots of sites that access with EL0's rights.
+pub const L0_EL0: i32 = hot(offset_of!(Hot, l0_el0));
+/// Slots of sites that access with EL1's rights.
+pub const L0_EL1: i32 = hot(offset_of!(Hot, l0_el1));
+
+/// Jump cache hash: `((va >> JC_SHIFT) ^ va) & JC_MASK` is four times the index.
+pub const JC_SHIFT: u8 = 11;
+/// See [`JC_SHIFT`].
+pub const JC_MASK: i32 = ((crate::tlb::JC_ENTRIES - 1) << 2) as i32;
+
+/// First-level read table in a context.
+pub const CTX_READS: i32 = offset_of!(Context, reads) as i32;
+/// First-level write table in a context.
+pub const CTX_WRITES: i32 = offset_of!(Context, writes) as i32;
+
+const _: () = assert!(offset_of!(Context, jumps) == 0 && x(0) == -128 && SP == 120);

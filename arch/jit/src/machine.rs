@@ -1,0 +1,490 @@
+//! A virtual CPU that runs by generated code, with the interpreter for what has no lowering: the dispatcher and the helpers that thunks call.
+#![expect(unsafe_code, reason = "generated code calls the helpers with a raw pointer to the CPU it runs for")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use cpu::mmu::{AccessKind, Privilege};
+use cpu::sysreg::Slot as Sys;
+use cpu::{Stop, Vcpu};
+
+use crate::asm::{Asm, Section};
+use crate::cache::CodeCache;
+use crate::contexts::Contexts;
+use crate::counters::JitCounters;
+use crate::enter::enter;
+use crate::fragments::{Exit, FragmentId, Fragments, PageKey};
+use crate::host::{HostFeatures, Unsupported, detect};
+use crate::t1::builder::Mode;
+use crate::t1::flags::{from_nzcv, to_nzcv};
+use crate::t1::{Request, Translator};
+use crate::thunks::{self, Helpers, Thunks, reason};
+use crate::tlb::{Context, Entry, JumpEntry, Slot, jump_index, l1_index};
+
+/// What can be chosen about the translator.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes of the code cache of each vCPU.
+    pub cache_bytes: usize,
+    /// Count interpreter calls by instruction (costs some speed on those calls).
+    pub count_interp: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { cache_bytes: 96 << 20, count_interp: false }
+    }
+}
+
+/// What the translators of all vCPUs of a machine share.
+#[derive(Debug)]
+pub struct JitShared {
+    options: Options,
+    host: HostFeatures,
+}
+
+impl JitShared {
+    /// Checks the host.
+    ///
+    /// # Errors
+    /// Generated code cannot run here; the message says why and what to use instead.
+    pub fn new(options: Options) -> Result<Arc<JitShared>, Unsupported> {
+        let host = detect()?;
+        Ok(Arc::new(JitShared { options, host }))
+    }
+}
+
+/// What generated code addresses besides the architectural state. Plain data.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Hot {
+    /// NZCV, see `t1::flags`.
+    pub flags: u32,
+    /// Number of the exit taken * 2 + whether `pc_page` is already the target's.
+    pub exit: u32,
+    /// Virtual address of the page that is being executed.
+    pub pc_page: u64,
+    /// The request word of the vCPU.
+    pub req: *const AtomicU32,
+    /// A zero.
+    pub zero: u64,
+    /// Context of EL0.
+    pub ctx_el0: *mut Context,
+    /// Context of EL1.
+    pub ctx_el1: *mut Context,
+    /// Context of the current Exception level.
+    pub ctx: *mut Context,
+    /// Scratch of thunks; the parameters of an access that missed.
+    pub tmp: [u64; 5],
+    /// Slots for EL0's rights.
+    pub l0_el0: [Slot; crate::env::SLOTS as usize],
+    /// Slots for EL1's rights.
+    pub l0_el1: [Slot; crate::env::SLOTS as usize],
+}
+
+#[repr(C, align(4096))]
+struct Scratch([u8; 8192]);
+
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Scratch({} bytes)", self.0.len())
+    }
+}
+
+/// One vCPU on the translator.
+#[repr(C)]
+#[derive(Debug)]
+pub struct JitCpu {
+    /// The processing element; its `arch` is what generated code works on.
+    pub vcpu: Vcpu,
+    pub(crate) hot: Hot,
+    /// Counters.
+    pub counters: JitCounters,
+    shared: Arc<JitShared>,
+    cache: CodeCache,
+    thunks: Thunks,
+    fragments: Fragments,
+    translator: Translator,
+    contexts: Contexts,
+    scratch: Box<Scratch>,
+    stop: Option<Stop>,
+    code_changes: u64,
+}
+
+// SAFETY: the raw pointers in `hot` lead to allocations that this value owns (contexts) or keeps alive (the request word, by `vcpu.shared`);
+// the value moves between threads only as a whole.
+unsafe impl Send for JitCpu {}
+
+impl JitCpu {
+    /// A translator around `vcpu`.
+    ///
+    /// # Errors
+    /// No executable memory.
+    pub fn new(vcpu: Box<Vcpu>, shared: Arc<JitShared>) -> Result<Box<JitCpu>, Unsupported> {
+        let memory = |e: &dyn std::fmt::Display| Unsupported::Memory(e.to_string());
+        let mut cache = CodeCache::new(shared.options.cache_bytes).map_err(|e| memory(&e))?;
+        let helpers = Helpers {
+            interp: helper_interp as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
+            miss: helper_miss as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
+        };
+        let mut asm = Asm::new();
+        let (code, thunks) = thunks::emit(&mut asm, cache.next()[0], &helpers).map_err(|e| memory(&e))?;
+        cache.append(&code, &[]).map_err(|e| memory(&e))?;
+        cache.set_mark();
+
+        let scratch = Box::new(Scratch([0; 8192]));
+        let empty = Slot::empty(std::ptr::from_ref(&*scratch).addr() as u64);
+        let mut contexts = Contexts::new(thunks.indirect_miss, empty);
+        let req: *const AtomicU32 = &raw const vcpu.shared.req;
+        let mut vcpu = *vcpu;
+        vcpu.tlbi_log = Some(Vec::new());
+        vcpu.context_dirty = true;
+        let hot = Hot {
+            flags: 0,
+            exit: 0,
+            pc_page: 0,
+            req,
+            zero: 0,
+            ctx_el0: contexts.nothing(),
+            ctx_el1: contexts.el1(),
+            ctx: contexts.el1(),
+            tmp: [0; 5],
+            l0_el0: [empty; crate::env::SLOTS as usize],
+            l0_el1: [empty; crate::env::SLOTS as usize],
+        };
+        Ok(Box::new(JitCpu {
+            vcpu,
+            hot,
+            counters: JitCounters::default(),
+            shared,
+            cache,
+            thunks,
+            fragments: Fragments::new(),
+            translator: Translator::default(),
+            contexts,
+            scratch,
+            stop: None,
+            code_changes: 0,
+        }))
+    }
+
+    /// Run until something stops the vCPU.
+    pub fn run(&mut self) -> Stop {
+        self.vcpu.enter_guest();
+        // Whatever was loaded or written while nobody ran is looked at anew.
+        self.vcpu.context_dirty = true;
+        let stop = self.dispatch();
+        self.vcpu.leave_guest();
+        stop
+    }
+
+    fn dispatch(&mut self) -> Stop {
+        let mut link: Option<u32> = None;
+        loop {
+            if self.vcpu.shared.req.load(Ordering::Acquire) != 0 || self.vcpu.interrupt_deliverable() {
+                link = None;
+                if let Some(stop) = self.vcpu.poll() {
+                    return stop;
+                }
+            }
+            self.sync();
+            if self.vcpu.needs_stepping() {
+                if let Some(stop) = self.step() {
+                    return stop;
+                }
+                continue;
+            }
+            let Some(host) = self.find(link.take()) else {
+                // Not executable: the interpreter takes the abort.
+                if let Some(stop) = self.step() {
+                    return stop;
+                }
+                continue;
+            };
+            match self.execute(host) {
+                reason::EXIT => link = self.take_exit(),
+                reason::LOOKUP => self.counters.lookups += 1,
+                reason::STEP => {
+                    if let Some(stop) = self.step() {
+                        return stop;
+                    }
+                }
+                _ => {
+                    if let Some(stop) = self.stop.take() {
+                        return stop;
+                    }
+                }
+            }
+        }
+    }
+
+    fn execute(&mut self, host: u64) -> u32 {
+        self.counters.enters += 1;
+        self.hot.pc_page = self.vcpu.arch.pc & !0xfff;
+        self.hot.flags = from_nzcv(self.vcpu.arch.nzcv);
+        let (thunk, this) = (self.thunks.enter, std::ptr::from_mut(self));
+        // SAFETY: `thunk` and `host` lie in this CPU's own cache; contexts are valid, `sync` has just chosen them.
+        let reason = unsafe { enter(this, thunk, host) };
+        self.vcpu.arch.nzcv = to_nzcv(self.hot.flags);
+        reason
+    }
+
+    /// One instruction by the interpreter.
+    fn step(&mut self) -> Option<Stop> {
+        self.counters.steps += 1;
+        if self.shared.options.count_interp {
+            self.count_interp();
+        }
+        self.vcpu.step()
+    }
+
+    fn count_interp(&mut self) {
+        let who = self.vcpu.privilege();
+        let pc = self.vcpu.arch.pc;
+        let word = self.vcpu.translate(pc, AccessKind::Execute, who).ok().and_then(|t| self.vcpu.vm.ram.read_code_word(t.pa));
+        if let Some(word) = word {
+            *self.counters.interp_words.entry(word).or_default() += 1;
+        }
+    }
+
+    /// A direct exit was taken: sets PC; the exit to link, if it can be.
+    fn take_exit(&mut self) -> Option<u32> {
+        self.counters.exits += 1;
+        let (id, moved) = (self.hot.exit >> 1, self.hot.exit & 1 != 0);
+        let exit = self.fragments.exit(id)?;
+        let target = if moved { exit.target & 0xfff } else { exit.target };
+        self.vcpu.arch.pc = self.hot.pc_page.wrapping_add_signed(target);
+        moved.then_some(id)
+    }
+
+    /// What the guest machine is like now, as far as code depends on it.
+    fn mode(&self) -> Mode {
+        let a = &self.vcpu.arch;
+        let sctlr = a.sys(Sys::SCTLR_EL1);
+        let el1 = a.el != 0;
+        let fpen = a.sys(Sys::CPACR_EL1) >> 20 & 3;
+        Mode {
+            el1,
+            strict: sctlr & 1 == 0 || sctlr & 2 != 0,
+            fp_trap: if el1 { fpen & 1 == 0 } else { fpen != 3 },
+            mmu: sctlr & 1 != 0,
+            sp_elx: el1 && a.spsel != 0,
+        }
+    }
+
+    /// Bring contexts and slots in line with what the interpreter did to the machine: TLB maintenance, address space, changed code.
+    fn sync(&mut self) {
+        let changes = self.vcpu.vm.code.changes();
+        if changes != self.code_changes {
+            self.code_changes = changes;
+            let dropped = self.fragments.drop_stale(&self.vcpu.vm.code, &self.cache);
+            self.counters.pages_dropped += dropped as u64;
+            if dropped > 0 {
+                self.contexts.clear_jumps();
+            }
+        }
+        if self.vcpu.tlbi_log.as_ref().is_some_and(|l| !l.is_empty()) {
+            let ops = self.vcpu.tlbi_log.replace(Vec::new()).unwrap_or_default();
+            for op in &ops {
+                self.counters.tlbi += 1;
+                if let Some((first, last)) = self.contexts.apply(op, &mut self.hot) {
+                    self.fragments.cut_far_links(first, last, &self.cache);
+                }
+            }
+        }
+        if self.vcpu.context_dirty {
+            self.vcpu.context_dirty = false;
+            let mode = self.mode();
+            if self.contexts.update(&self.vcpu, mode, &mut self.hot) {
+                self.fragments.cut_far_links(0, u64::MAX, &self.cache);
+            }
+            self.counters.context_switches = self.contexts.switches;
+            self.counters.context_misses = self.contexts.made;
+        }
+    }
+
+    /// Host address of the fragment at PC; `None` if the page cannot be executed. `link`: the exit that led here.
+    fn find(&mut self, link: Option<u32>) -> Option<u64> {
+        let pc = self.vcpu.arch.pc;
+        if link.is_none() {
+            // SAFETY: `ctx` leads to a context that `contexts` owns.
+            let e = unsafe { &(*self.hot.ctx).jumps[jump_index(pc)] };
+            if e.va == pc {
+                return Some(e.host);
+            }
+        }
+        if pc & 3 != 0 {
+            return None;
+        }
+        let who = self.vcpu.privilege();
+        let t = self.vcpu.translate(pc, AccessKind::Execute, who).ok()?;
+        let page = self.vcpu.vm.ram.page_index(t.pa)?;
+        let mode = self.mode();
+        let key = PageKey::new(page, mode, pc);
+        let vm = self.vcpu.vm.clone();
+        let flushes = self.counters.flushes;
+        let id = match self.fragments.find(key, pc & 0xfff, &vm.code, &self.cache) {
+            Some(id) => id,
+            None => self.translate(key, t.pa, mode)?,
+        };
+        let host = self.fragments.get(id)?.host;
+        if let Some(exit) = link
+            && flushes == self.counters.flushes
+        {
+            let far = self.fragments.exit(exit).is_some_and(|e| !(0..4096).contains(&e.target)).then_some(pc);
+            self.counters.links += u64::from(self.fragments.link(exit, id, far, &self.cache));
+        }
+        self.contexts.note_exec(pc, mode.el1);
+        // SAFETY: as above.
+        unsafe { (*self.hot.ctx).jumps[jump_index(pc)] = JumpEntry { va: pc, host } };
+        Some(host)
+    }
+
+    fn translate(&mut self, key: PageKey, pa: u64, mode: Mode) -> Option<FragmentId> {
+        let begun = std::time::Instant::now();
+        let vm = self.vcpu.vm.clone();
+        self.fragments.page(key, || vm.code.begin(key.page));
+        let mut words = [0u32; 1024];
+        if !vm.ram.read_code_page(pa, &mut words) {
+            return None;
+        }
+        let offset = pa & 0xffc;
+        loop {
+            let first_exit = self.fragments.exit_count();
+            let unit = self.translator.translate(&Request {
+                words: words.get(offset as usize / 4..)?,
+                start: offset as u32,
+                mode,
+                features: vm.config.features,
+                thunks: &self.thunks,
+                first_exit,
+                host: self.shared.host,
+            });
+            let asm = &mut self.translator.asm;
+            let (hot_len, cold_len) = (asm.len_of(Section::Hot), asm.len_of(Section::Cold));
+            if !self.cache.fits(hot_len, cold_len) {
+                self.flush();
+                self.fragments.page(key, || vm.code.begin(key.page));
+                let asm = &self.translator.asm;
+                if !self.cache.fits(asm.len_of(Section::Hot), asm.len_of(Section::Cold)) {
+                    return None;
+                }
+                continue;
+            }
+            let [hot, cold] = self.cache.next();
+            let (hot_code, cold_code) = match asm.finish(hot, cold) {
+                Ok((h, c)) => (h.to_vec(), c.to_vec()),
+                Err(e) => {
+                    self.stop = Some(Stop::Internal(format!("translator: {e}")));
+                    return None;
+                }
+            };
+            self.cache.append(&hot_code, &cold_code).ok()?;
+            let asm = &self.translator.asm;
+            let address = |section: Section, offset: u32| u64::from(offset) + if section == Section::Hot { hot } else { cold };
+            let of = |label| asm.position(label).map_or(0, |(s, o)| address(s, o));
+            let exits: Vec<Exit> = self
+                .translator
+                .exits
+                .iter()
+                .map(|e| Exit {
+                    target: e.target,
+                    hot_field: address(e.hot_field.0, e.hot_field.1),
+                    stub: of(e.stub),
+                    clean_stub: of(e.clean_stub),
+                    stub_field: address(Section::Cold, e.stub_field),
+                    unlinked: of(e.unlinked),
+                    needs_stub: e.needs_stub,
+                    linked: 0,
+                })
+                .collect();
+            let id = self.fragments.insert(key, offset, hot, unit.flags_dead, unit.insns, exits.into_iter());
+            let c = &mut self.counters;
+            c.fragments += 1;
+            c.guest_insns += u64::from(unit.insns);
+            c.host_bytes += (hot_len + cold_len) as u64;
+            c.translate_ns += u64::try_from(begun.elapsed().as_nanos()).unwrap_or(0);
+            return Some(id);
+        }
+    }
+
+    /// Drop all code.
+    fn flush(&mut self) {
+        self.counters.flushes += 1;
+        self.fragments.clear();
+        self.contexts.clear_jumps();
+        self.cache.rewind();
+    }
+
+    /// An access missed the first-level table: fill it, or have the instruction executed.
+    fn miss(&mut self) -> u32 {
+        self.counters.l1_misses += 1;
+        let [info, va, ..] = self.hot.tmp;
+        self.vcpu.arch.pc = self.hot.pc_page.wrapping_add(info & 0xfff);
+        let size = info >> 12 & 0xff;
+        let (write, el0) = (info >> 20 & 1 != 0, info >> 21 & 1 != 0);
+        if (va & 0xfff) + size <= 4096 && self.fill(va, write, el0) {
+            self.counters.l1_fills += 1;
+            return reason::RETRY;
+        }
+        self.counters.slow_accesses += 1;
+        match self.interp() {
+            0 => reason::DONE,
+            r => r,
+        }
+    }
+
+    fn fill(&mut self, va: u64, write: bool, el0: bool) -> bool {
+        let unprivileged = el0 && self.vcpu.arch.el != 0;
+        let who = if unprivileged { Privilege { el1: false, pan: false } } else { self.vcpu.privilege() };
+        let kind = if write { AccessKind::Write } else { AccessKind::Read };
+        let Ok(t) = self.vcpu.translate(va, kind, who) else { return false };
+        let mmu = self.vcpu.arch.sys(Sys::SCTLR_EL1) & 1 != 0;
+        if mmu && t.attributes.is_device() || !t.readable {
+            return false;
+        }
+        let Some(host) = self.vcpu.vm.ram.host(t.pa & !0xfff, 4096) else { return false };
+        let page = va & !0xfff;
+        let entry = Entry { page, addend: (host.addr() as u64).wrapping_sub(page) };
+        let context = self.contexts.for_fill(va, &t, el0, &self.vcpu, &mut self.hot);
+        let i = l1_index(va);
+        context.reads[i] = entry;
+        if t.writable {
+            context.writes[i] = entry;
+        }
+        true
+    }
+
+    /// Execute the instruction at PC out of generated code: 0 if simply the next one follows.
+    fn interp(&mut self) -> u32 {
+        self.counters.interp_calls += 1;
+        if self.shared.options.count_interp {
+            self.count_interp();
+        }
+        let next = self.vcpu.arch.pc.wrapping_add(4);
+        let el = self.vcpu.arch.el;
+        self.vcpu.arch.nzcv = to_nzcv(self.hot.flags);
+        if let Some(stop) = self.vcpu.step() {
+            self.stop = Some(stop);
+            return reason::STOP;
+        }
+        self.hot.flags = from_nzcv(self.vcpu.arch.nzcv);
+        if self.vcpu.arch.pc != next || self.vcpu.arch.el != el {
+            return reason::CHECK;
+        }
+        self.sync();
+        0
+    }
+}
+
+/// The instruction at PC, called by a thunk.
+extern "sysv64" fn helper_interp(cpu: *mut JitCpu) -> u32 {
+    // SAFETY: the thunk passes the CPU that it was entered with, which `execute` borrows mutably and does not touch meanwhile.
+    unsafe { (*cpu).interp() }
+}
+
+/// A missed access, called by a thunk.
+extern "sysv64" fn helper_miss(cpu: *mut JitCpu) -> u32 {
+    // SAFETY: as in `helper_interp`.
+    unsafe { (*cpu).miss() }
+}

@@ -1,0 +1,244 @@
+//! NZCV: where it is, how it gets there.
+//!
+//! At any point of a fragment the guest flags are in one or more of three places: host EFLAGS (with a polarity for C), a *recipe*
+//! (the compare that made them, its inputs still intact, nothing emitted yet), and the environment. A compare without a result emits nothing: its
+//! consumer emits it where it is wanted. Before an instruction that clobbers EFLAGS or overwrites a recipe's input, [`Builder::begin`] saves what
+//! would get lost, if something still reads it.
+//!
+//! Environment format: what `lahf; seto al` leaves in AX (AH = SF ZF . . . . . CF, AL = OF), with CF = C.
+//!
+//! A value of NZCV that no instruction can read before it is overwritten is not kept: an exception taken in between saves an older NZCV.
+
+use isa::insn::Cond;
+
+use crate::asm::{Alu, Cc, Gpr, Mem, Sz};
+use crate::env;
+
+use super::builder::Builder;
+use super::regs::ENV;
+
+/// What CF says about C while the flags are in EFLAGS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Polarity {
+    /// C = CF: after additions and logic (CF = OF = 0).
+    Add,
+    /// C = !CF: after subtractions and compares.
+    Sub,
+}
+
+/// Second operand of a recipe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Op2 {
+    /// A register.
+    Reg(u8),
+    /// A sign-extended immediate.
+    Imm(i32),
+}
+
+/// A compare that can be emitted at any place where its inputs are intact.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Recipe {
+    /// `Sub`: compare, `Add`: compare negative, `And`: test.
+    pub op: RecipeOp,
+    /// Width.
+    pub sz: Sz,
+    /// First operand.
+    pub a: u8,
+    /// Second operand.
+    pub b: Op2,
+}
+
+/// Operation of a recipe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecipeOp {
+    /// CMP.
+    Cmp,
+    /// CMN.
+    Cmn,
+    /// TST.
+    Test,
+}
+
+impl Recipe {
+    fn reads(&self, reg: u8) -> bool {
+        self.a == reg || self.b == Op2::Reg(reg)
+    }
+}
+
+/// Where the guest flags are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flags {
+    /// In EFLAGS.
+    pub host: Option<Polarity>,
+    /// As a compare to do.
+    pub recipe: Option<Recipe>,
+    /// In the environment.
+    pub env: bool,
+}
+
+impl Flags {
+    /// Only in the environment: the state at fragment entry and at labels.
+    pub const STORED: Flags = Flags { host: None, recipe: None, env: true };
+}
+
+const FLAGS: Mem = Mem::b(ENV, env::FLAGS);
+
+impl Builder<'_> {
+    /// Call first in every lowering that writes a general register or clobbers EFLAGS: keeps the guest flags safe if they are still wanted.
+    /// Uses RAX. `writes`: general registers that the lowering writes. `clobbers`: it changes EFLAGS.
+    pub fn begin(&mut self, writes: &[u8], clobbers: bool) {
+        let hit = self.flags.recipe.is_some_and(|r| writes.iter().any(|w| r.reads(*w)));
+        if self.flags_live_out() && !self.flags.env {
+            let survives = !hit && self.flags.recipe.is_some() || !clobbers && self.flags.host.is_some();
+            if !survives {
+                if clobbers {
+                    self.store_flags();
+                } else {
+                    self.need_flags();
+                }
+            }
+        }
+        if clobbers {
+            self.flags.host = None;
+        }
+        if hit {
+            self.flags.recipe = None;
+        }
+    }
+
+    /// As [`Builder::begin`] for an instruction that defines all flags itself: only forgets.
+    pub fn begin_def(&mut self) {
+        self.flags = Flags { host: None, recipe: None, env: false };
+    }
+
+    /// The flags are in EFLAGS now, and nowhere else.
+    pub fn flags_in_host(&mut self, polarity: Polarity) {
+        self.flags = Flags { host: Some(polarity), recipe: None, env: false };
+    }
+
+    /// The flags are what `recipe` says; nothing is emitted.
+    pub fn flags_by(&mut self, recipe: Recipe) {
+        self.flags = Flags { host: None, recipe: Some(recipe), env: false };
+    }
+
+    /// Emit a recipe.
+    fn emit_recipe(&mut self, r: Recipe) -> Polarity {
+        let (alu, polarity) = match r.op {
+            RecipeOp::Cmp => (Alu::Cmp, Polarity::Sub),
+            RecipeOp::Cmn => (Alu::Add, Polarity::Add),
+            RecipeOp::Test => (Alu::And, Polarity::Add),
+        };
+        match (r.op, r.b) {
+            (RecipeOp::Cmp, Op2::Imm(i)) => {
+                let a = self.rm(r.a, Gpr::RAX);
+                self.a.alu_imm(alu, r.sz, a, i);
+            }
+            (RecipeOp::Test, Op2::Imm(i)) => {
+                let a = self.rm(r.a, Gpr::RAX);
+                self.a.test_imm(r.sz, a, i);
+            }
+            (RecipeOp::Cmn, Op2::Imm(i)) => {
+                self.load_x(Gpr::RAX, r.a);
+                self.a.alu_imm(alu, r.sz, Gpr::RAX, i);
+            }
+            (RecipeOp::Cmp, Op2::Reg(b)) => {
+                let a = self.r(r.a, Gpr::RAX);
+                let b = self.rm_zero(b, a);
+                self.a.alu(alu, r.sz, a, b);
+            }
+            (RecipeOp::Test, Op2::Reg(b)) => {
+                let b = self.r(b, Gpr::RAX);
+                let a = if r.b == Op2::Reg(r.a) { b.into() } else { self.rm_zero(r.a, b) };
+                self.a.test(r.sz, a, b);
+            }
+            (RecipeOp::Cmn, Op2::Reg(b)) => {
+                self.load_x(Gpr::RAX, r.a);
+                let b = self.rm_zero(b, Gpr::RAX);
+                self.a.alu(alu, r.sz, Gpr::RAX, b);
+            }
+        }
+        polarity
+    }
+
+    /// A source operand while `other` is in use: the zero register comes from a zero word in the environment.
+    pub fn rm_zero(&mut self, reg: u8, _other: Gpr) -> crate::asm::Rm {
+        if reg == super::regs::ZR { Mem::b(ENV, env::ZERO).into() } else { self.rm(reg, Gpr::RAX) }
+    }
+
+    /// Make EFLAGS hold the guest flags; answers the polarity of C. Uses RAX.
+    pub fn need_flags(&mut self) -> Polarity {
+        if let Some(p) = self.flags.host {
+            return p;
+        }
+        let p = if let Some(r) = self.flags.recipe {
+            self.emit_recipe(r)
+        } else {
+            self.a.load(Sz::D, Gpr::RAX, FLAGS);
+            self.a.alu_imm(Alu::Add, Sz::B, Gpr::RAX, 0x7f);
+            self.a.sahf();
+            Polarity::Add
+        };
+        self.flags.host = Some(p);
+        p
+    }
+
+    /// Make EFLAGS hold the guest flags with CF = C (`Add`) or CF = !C (`Sub`).
+    pub fn need_polarity(&mut self, want: Polarity) {
+        if self.need_flags() != want {
+            self.a.cmc();
+            self.flags.host = Some(want);
+        }
+    }
+
+    /// Make the environment hold the guest flags. Uses RAX; EFLAGS keep their meaning where they had one.
+    pub fn store_flags(&mut self) {
+        if self.flags.env {
+            return;
+        }
+        self.need_polarity(Polarity::Add);
+        self.a.lahf();
+        self.a.setcc(Cc::O, Gpr::RAX);
+        self.a.store(Sz::D, FLAGS, Gpr::RAX);
+        self.flags.env = true;
+    }
+
+    /// Host condition for `cond`, with EFLAGS prepared for it. `None` for AL and NV. Uses RAX.
+    pub fn cond(&mut self, cond: Cond) -> Option<Cc> {
+        if cond.always() {
+            return None;
+        }
+        let mut p = self.need_flags();
+        if matches!(cond, Cond::Hi | Cond::Ls) && p == Polarity::Add {
+            self.need_polarity(Polarity::Sub);
+            p = Polarity::Sub;
+        }
+        Some(match cond {
+            Cond::Eq => Cc::E,
+            Cond::Ne => Cc::Ne,
+            Cond::Cs => if p == Polarity::Sub { Cc::Ae } else { Cc::B },
+            Cond::Cc => if p == Polarity::Sub { Cc::B } else { Cc::Ae },
+            Cond::Mi => Cc::S,
+            Cond::Pl => Cc::Ns,
+            Cond::Vs => Cc::O,
+            Cond::Vc => Cc::No,
+            Cond::Hi => Cc::A,
+            Cond::Ls => Cc::Be,
+            Cond::Ge => Cc::Ge,
+            Cond::Lt => Cc::L,
+            Cond::Gt => Cc::G,
+            Cond::Le | Cond::Al | Cond::Nv => Cc::Le,
+        })
+    }
+}
+
+/// NZCV (in bits 31:28) from the environment format.
+#[must_use]
+pub fn to_nzcv(env: u32) -> u32 {
+    (env >> 15 & 1) << 31 | (env >> 14 & 1) << 30 | (env >> 8 & 1) << 29 | (env & 1) << 28
+}
+
+/// The environment format of NZCV (in bits 31:28).
+#[must_use]
+pub fn from_nzcv(nzcv: u32) -> u32 {
+    (nzcv >> 31 & 1) << 15 | (nzcv >> 30 & 1) << 14 | (nzcv >> 29 & 1) << 8 | nzcv >> 28 & 1
+}

@@ -1,0 +1,773 @@
+//! Integer data processing.
+
+use isa::insn::{AluUn, BitfieldOp, CondSelectOp, DataOp2, Extend, Insn, LogicalOp, MoveWideOp, Shift as ArmShift, Size};
+
+use crate::asm::{Alu, Cc, Gpr, Mem, Rm, Section, Shift, Sz, Unary};
+use crate::t1::builder::Builder;
+use crate::t1::flags::{Op2, Polarity, Recipe, RecipeOp, from_nzcv};
+use crate::t1::regs::{SP, ZR, or_sp, pin};
+
+const RAX: Gpr = Gpr::RAX;
+const RCX: Gpr = Gpr::RCX;
+const RDX: Gpr = Gpr::RDX;
+
+/// Lower one instruction of this family; false if it has no lowering.
+pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
+    match *insn {
+        Insn::PcRel { rd, page, offset } => {
+            b.begin(&[rd], false);
+            if rd != ZR {
+                let target = if page { offset } else { i64::from(b.pc_offset()) + offset };
+                let d = b.d(rd, RAX);
+                b.pc_plus(d, target);
+                b.set(rd, d);
+            }
+        }
+        Insn::AddSubImm { sf, sub, setflags, rd, rn, imm } => add_sub_imm(b, sf, sub, setflags, rd, or_sp(rn), imm),
+        Insn::AddSubShifted { sf, sub, setflags, shift, amount, rd, rn, rm } => {
+            add_sub_shifted(b, Sz::dq(sf), sub, setflags, (shift, amount), rd, rn, rm);
+        }
+        Insn::AddSubExtended { sf, sub, setflags, extend, shift, rd, rn, rm } => {
+            add_sub_extended(b, Sz::dq(sf), sub, setflags, (extend, shift), rd, or_sp(rn), rm);
+        }
+        Insn::AddSubCarry { sf, sub, setflags, rd, rn, rm } => add_sub_carry(b, Sz::dq(sf), sub, setflags, rd, rn, rm),
+        Insn::LogicalImm { sf, op, setflags, rd, rn, imm } => {
+            logical_imm(b, Sz::dq(sf), op, setflags, if setflags { rd } else { or_sp(rd) }, rn, imm);
+        }
+        Insn::LogicalShifted { sf, op, invert, setflags, shift, amount, rd, rn, rm } => {
+            logical_shifted(b, Sz::dq(sf), op, invert, setflags, (shift, amount), rd, rn, rm);
+        }
+        Insn::MoveWide { sf, op, rd, shift, imm } => move_wide(b, sf, op, rd, shift, imm),
+        Insn::Bitfield { sf, op, rd, rn, immr, imms } => bitfield(b, sf, op, rd, rn, immr, imms),
+        Insn::Extract { sf, rd, rn, rm, lsb } => extract(b, Sz::dq(sf), rd, rn, rm, lsb),
+        Insn::DataProc1 { sf, op, rd, rn } => return data1(b, sf, op, rd, rn),
+        Insn::DataProc2 { sf, op, rd, rn, rm } => data2(b, Sz::dq(sf), op, rd, rn, rm),
+        Insn::Crc32 { castagnoli: true, size, rd, rn, rm } => {
+            b.begin(&[rd], false);
+            b.load_w(RAX, rn);
+            let m = b.r(rm, RCX);
+            let sz = match size {
+                Size::B => Sz::B,
+                Size::H => Sz::H,
+                Size::W => Sz::D,
+                _ => Sz::Q,
+            };
+            b.a.crc32(sz, RAX, m);
+            b.set(rd, RAX);
+        }
+        Insn::MulAdd { sf, sub, rd, rn, rm, ra } => mul_add(b, Sz::dq(sf), sub, rd, rn, rm, ra),
+        Insn::MulAddLong { signed, sub, rd, rn, rm, ra } => mul_add_long(b, signed, sub, rd, rn, rm, ra),
+        Insn::MulHigh { signed, rd, rn, rm } => mul_high(b, signed, rd, rn, rm),
+        Insn::CondSelect { sf, op, cond, rd, rn, rm } => cond_select(b, Sz::dq(sf), op, cond, rd, rn, rm),
+        Insn::CondCompareReg { sf, sub, cond, nzcv, rn, rm } => {
+            cond_compare(b, Sz::dq(sf), sub, cond, nzcv, rn, Op2::Reg(rm));
+        }
+        Insn::CondCompareImm { sf, sub, cond, nzcv, rn, imm } => {
+            cond_compare(b, Sz::dq(sf), sub, cond, nzcv, rn, Op2::Imm(i32::from(imm)));
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// `d = a + disp` without touching flags; 32-bit results are zero-extended.
+fn lea_add(b: &mut Builder<'_>, sz: Sz, d: Gpr, a: Gpr, disp: i32) {
+    if disp == 0 {
+        if d != a || sz == Sz::D {
+            b.a.mov(sz, d, a);
+        }
+    } else {
+        b.a.lea(sz, d, Mem::b(a, disp));
+    }
+}
+
+fn add_sub_imm(b: &mut Builder<'_>, sf: bool, sub: bool, setflags: bool, rd: u8, rn: u8, imm: u32) {
+    let sz = Sz::dq(sf);
+    let imm = imm.cast_signed();
+    if !setflags {
+        let rd = or_sp(rd);
+        let aligned = b.sp_aligned && rn == SP && imm % 16 == 0;
+        b.begin(&[rd], false);
+        let n = b.r(rn, RAX);
+        let d = b.d(rd, RAX);
+        lea_add(b, sz, d, n, if sub { -imm } else { imm });
+        b.set(rd, d);
+        if rd == SP {
+            b.sp_aligned = aligned;
+        }
+        return;
+    }
+    let recipe = Recipe { op: if sub { RecipeOp::Cmp } else { RecipeOp::Cmn }, sz, a: rn, b: Op2::Imm(imm) };
+    b.begin_def();
+    if rd == ZR {
+        return b.flags_by(recipe);
+    }
+    let d = b.d(rd, RAX);
+    b.load_low(sz, d, rn);
+    b.a.alu_imm(if sub { Alu::Sub } else { Alu::Add }, sz, d, imm);
+    b.set(rd, d);
+    b.flags_in_host(if sub { Polarity::Sub } else { Polarity::Add });
+    if rd != rn {
+        b.flags.recipe = Some(recipe);
+    }
+}
+
+/// The shifted register in a scratch register or as it is. `to` is written if a shift is needed.
+fn shifted(b: &mut Builder<'_>, sz: Sz, (shift, amount): (ArmShift, u8), rm: u8, to: Gpr) -> Rm {
+    if amount == 0 {
+        return b.rm(rm, to);
+    }
+    if shift == ArmShift::Ror {
+        let src = b.rm(rm, to);
+        b.a.rorx(sz, to, src, amount);
+        return to.into();
+    }
+    b.load_sz(sz, to, rm);
+    let op = match shift {
+        ArmShift::Lsl => Shift::Shl,
+        ArmShift::Lsr => Shift::Shr,
+        _ => Shift::Sar,
+    };
+    b.a.shift_imm(op, sz, to, amount);
+    to.into()
+}
+
+/// `rd = rn op src` by a two-operand instruction, with `src` possibly in RCX and possibly equal to the destination.
+/// EFLAGS are those of the operation.
+fn two_operand(b: &mut Builder<'_>, op: Alu, sz: Sz, rd: u8, rn: u8, src: Rm) {
+    let pinned = pin(rd);
+    let overlaps = pinned.is_some_and(|d| src == Rm::Reg(d.0)) && pin(rn) != pinned;
+    let d = if overlaps { RAX } else { pinned.unwrap_or(RAX) };
+    b.load_low(sz, d, rn);
+    b.a.alu(op, sz, d, src);
+    b.set(rd, d);
+}
+
+#[expect(clippy::too_many_arguments, reason = "the fields of the class")]
+fn add_sub_shifted(b: &mut Builder<'_>, sz: Sz, sub: bool, setflags: bool, shift: (ArmShift, u8), rd: u8, rn: u8, rm: u8) {
+    let op = if sub { Alu::Sub } else { Alu::Add };
+    let polarity = if sub { Polarity::Sub } else { Polarity::Add };
+    if setflags {
+        b.begin_def();
+        let recipe = (shift.1 == 0).then_some(Recipe {
+            op: if sub { RecipeOp::Cmp } else { RecipeOp::Cmn },
+            sz,
+            a: rn,
+            b: Op2::Reg(rm),
+        });
+        if rd == ZR
+            && let Some(r) = recipe
+        {
+            return b.flags_by(r);
+        }
+        let src = shifted(b, sz, shift, rm, RCX);
+        if rd == ZR && sub {
+            let n = b.r(rn, RAX);
+            b.a.alu(Alu::Cmp, sz, n, src);
+        } else {
+            two_operand(b, op, sz, rd, rn, src);
+        }
+        b.flags_in_host(polarity);
+        if rd != rn && rd != rm {
+            b.flags.recipe = recipe;
+        }
+        return;
+    }
+    let by_lea = !sub && shift.0 == ArmShift::Lsl && shift.1 <= 3 && rm != ZR && rn != ZR;
+    b.begin(&[rd], !(by_lea || shift.1 == 0 && (rn == ZR || rm == ZR) && !sub));
+    if by_lea {
+        let n = b.r(rn, RAX);
+        let m = b.r(rm, RCX);
+        let d = b.d(rd, RAX);
+        // Without a scale either register may be the base: RBP and R13 cost a displacement byte there.
+        b.a.lea(sz, d, Mem::bi(n, m, shift.1, 0));
+        return b.set(rd, d);
+    }
+    if sub && rn == ZR {
+        // NEG.
+        let src = shifted(b, sz, shift, rm, RCX);
+        match src {
+            Rm::Reg(r) => b.a.mov(sz, RAX, Gpr(r)),
+            Rm::Mem(m) => b.a.load(sz, RAX, m),
+        }
+        b.a.unary(Unary::Neg, sz, RAX);
+        return b.set(rd, RAX);
+    }
+    let src = shifted(b, sz, shift, rm, RCX);
+    if rn == ZR || rm == ZR {
+        // Addition or subtraction of zero: a move.
+        let d = b.d(rd, RAX);
+        if rm == ZR {
+            b.load_sz(sz, d, rn);
+        } else {
+            match src {
+                Rm::Reg(r) => b.a.mov(sz, d, Gpr(r)),
+                Rm::Mem(m) => b.a.load(sz, d, m),
+            }
+        }
+        return b.set(rd, d);
+    }
+    two_operand(b, op, sz, rd, rn, src);
+}
+
+/// The extended register in `to` (64 bits), before its shift.
+pub fn extended(b: &mut Builder<'_>, extend: Extend, rm: u8, to: Gpr) -> Gpr {
+    let src = b.rm(rm, to);
+    match extend {
+        Extend::Uxtb => b.a.movzx(Sz::B, to, src),
+        Extend::Uxth => b.a.movzx(Sz::H, to, src),
+        Extend::Uxtw => match src {
+            Rm::Reg(r) => b.a.mov(Sz::D, to, Gpr(r)),
+            Rm::Mem(m) => b.a.load(Sz::D, to, m),
+        },
+        Extend::Sxtb => b.a.movsx(Sz::B, Sz::Q, to, src),
+        Extend::Sxth => b.a.movsx(Sz::H, Sz::Q, to, src),
+        Extend::Sxtw => b.a.movsx(Sz::D, Sz::Q, to, src),
+        Extend::Uxtx | Extend::Sxtx => match src {
+            Rm::Reg(r) => return Gpr(r),
+            Rm::Mem(m) => b.a.load(Sz::Q, to, m),
+        },
+    }
+    to
+}
+
+#[expect(clippy::too_many_arguments, reason = "the fields of the class")]
+fn add_sub_extended(b: &mut Builder<'_>, sz: Sz, sub: bool, setflags: bool, ext: (Extend, u8), rd: u8, rn: u8, rm: u8) {
+    let rd = if setflags { rd } else { or_sp(rd) };
+    if setflags {
+        b.begin_def();
+    } else {
+        b.begin(&[rd], true);
+        if rd == SP {
+            b.sp_aligned = false;
+        }
+    }
+    let mut m = extended(b, ext.0, rm, RCX);
+    if !setflags && !sub && ext.1 <= 3 && rm != ZR {
+        let n = b.r(rn, RAX);
+        let d = b.d(rd, RAX);
+        b.a.lea(sz, d, Mem::bi(n, m, ext.1, 0));
+        return b.set(rd, d);
+    }
+    if ext.1 != 0 {
+        b.a.mov(Sz::Q, RCX, m);
+        b.a.shift_imm(Shift::Shl, Sz::Q, RCX, ext.1);
+        m = RCX;
+    }
+    two_operand(b, if sub { Alu::Sub } else { Alu::Add }, sz, rd, rn, m.into());
+    if setflags {
+        b.flags_in_host(if sub { Polarity::Sub } else { Polarity::Add });
+    }
+}
+
+fn add_sub_carry(b: &mut Builder<'_>, sz: Sz, sub: bool, setflags: bool, rd: u8, rn: u8, rm: u8) {
+    let want = if sub { Polarity::Sub } else { Polarity::Add };
+    if !setflags {
+        if b.flags_live_out() {
+            b.store_flags();
+        }
+        b.need_polarity(want);
+        b.flags.host = None;
+        if b.flags.recipe.is_some_and(|r| r.a == rd || r.b == Op2::Reg(rd)) {
+            b.flags.recipe = None;
+        }
+    } else {
+        b.need_polarity(want);
+    }
+    let src = b.rm(rm, RCX);
+    two_operand(b, if sub { Alu::Sbb } else { Alu::Adc }, sz, rd, rn, src);
+    if setflags {
+        b.flags_in_host(want);
+    }
+}
+
+fn fits(sz: Sz, imm: u64) -> Option<i32> {
+    if sz == Sz::D {
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+        return Some((imm as u32).cast_signed());
+    }
+    i32::try_from(imm.cast_signed()).ok()
+}
+
+fn logical_imm(b: &mut Builder<'_>, sz: Sz, op: LogicalOp, setflags: bool, rd: u8, rn: u8, imm: u64) {
+    if setflags {
+        b.begin_def();
+        if rd == ZR
+            && let Some(i) = fits(sz, imm)
+        {
+            return b.flags_by(Recipe { op: RecipeOp::Test, sz, a: rn, b: Op2::Imm(i) });
+        }
+        if let Some(i) = fits(sz, imm) {
+            let d = b.d(rd, RAX);
+            b.load_low(sz, d, rn);
+            b.a.alu_imm(Alu::And, sz, d, i);
+            b.set(rd, d);
+        } else {
+            b.a.mov_imm(RCX, imm);
+            two_operand(b, Alu::And, sz, rd, rn, RCX.into());
+        }
+        return b.flags_in_host(Polarity::Add);
+    }
+    if rd == SP {
+        b.sp_aligned = op == LogicalOp::And && imm & 15 == 0;
+    }
+    if op == LogicalOp::Orr && rn == ZR {
+        b.begin(&[rd], false);
+        return b.set_imm(rd, imm);
+    }
+    let zero_extend = match (op, imm) {
+        (LogicalOp::And, 0xff) => Some(Sz::B),
+        (LogicalOp::And, 0xffff) => Some(Sz::H),
+        (LogicalOp::And, 0xffff_ffff) => Some(Sz::D),
+        _ => None,
+    };
+    if let Some(from) = zero_extend {
+        b.begin(&[rd], false);
+        let d = b.d(rd, RAX);
+        let src = b.rm(rn, RAX);
+        match (from, src) {
+            (Sz::D, _) => b.load_w(d, rn),
+            _ => b.a.movzx(from, d, src),
+        }
+        return b.set(rd, d);
+    }
+    b.begin(&[rd], true);
+    let alu = match op {
+        LogicalOp::And | LogicalOp::Ands => Alu::And,
+        LogicalOp::Orr => Alu::Or,
+        LogicalOp::Eor => Alu::Xor,
+    };
+    if let Some(i) = fits(sz, imm) {
+        let d = b.d(rd, RAX);
+        b.load_low(sz, d, rn);
+        b.a.alu_imm(alu, sz, d, i);
+        b.set(rd, d);
+    } else {
+        b.a.mov_imm(RCX, imm);
+        two_operand(b, alu, sz, rd, rn, RCX.into());
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the fields of the class")]
+fn logical_shifted(
+    b: &mut Builder<'_>,
+    sz: Sz,
+    op: LogicalOp,
+    invert: bool,
+    setflags: bool,
+    shift: (ArmShift, u8),
+    rd: u8,
+    rn: u8,
+    rm: u8,
+) {
+    if op == LogicalOp::Orr && rn == ZR && shift.1 == 0 && !setflags {
+        // MOV, MVN.
+        b.begin(&[rd], false);
+        let d = b.d(rd, RAX);
+        b.load_sz(sz, d, rm);
+        if invert {
+            b.a.unary(Unary::Not, sz, d);
+        }
+        return b.set(rd, d);
+    }
+    if setflags {
+        b.begin_def();
+        if rd == ZR && shift.1 == 0 && !invert {
+            return b.flags_by(Recipe { op: RecipeOp::Test, sz, a: rn, b: Op2::Reg(rm) });
+        }
+    } else {
+        b.begin(&[rd], true);
+    }
+    let src = shifted(b, sz, shift, rm, RCX);
+    match (op, invert) {
+        (LogicalOp::And | LogicalOp::Ands, true) => {
+            let m = match src {
+                Rm::Reg(r) => Gpr(r),
+                Rm::Mem(m) => {
+                    b.a.load(sz, RCX, m);
+                    RCX
+                }
+            };
+            let n = b.rm(rn, RAX);
+            let d = b.d(rd, RAX);
+            b.a.andn(sz, d, m, n);
+            b.set(rd, d);
+        }
+        (_, true) => {
+            match src {
+                Rm::Reg(r) => b.a.mov(sz, RCX, Gpr(r)),
+                Rm::Mem(m) => b.a.load(sz, RCX, m),
+            }
+            b.a.unary(Unary::Not, sz, RCX);
+            two_operand(b, if op == LogicalOp::Orr { Alu::Or } else { Alu::Xor }, sz, rd, rn, RCX.into());
+        }
+        (_, false) => {
+            let alu = match op {
+                LogicalOp::And | LogicalOp::Ands => Alu::And,
+                LogicalOp::Orr => Alu::Or,
+                LogicalOp::Eor => Alu::Xor,
+            };
+            two_operand(b, alu, sz, rd, rn, src);
+        }
+    }
+    if setflags {
+        b.flags_in_host(Polarity::Add);
+    }
+}
+
+fn move_wide(b: &mut Builder<'_>, sf: bool, op: MoveWideOp, rd: u8, shift: u8, imm: u16) {
+    let width = if sf { u64::MAX } else { 0xffff_ffff };
+    let field = u64::from(imm) << shift;
+    if op == MoveWideOp::K {
+        b.begin(&[rd], true);
+        let mask = !(0xffff << shift) & width;
+        let sz = Sz::dq(sf);
+        b.load_sz(sz, RAX, rd);
+        if let Some(i) = fits(sz, mask) {
+            b.a.alu_imm(Alu::And, sz, RAX, i);
+        } else {
+            b.a.mov_imm(RCX, mask);
+            b.a.alu(Alu::And, sz, RAX, RCX);
+        }
+        if let Some(i) = fits(sz, field) {
+            b.a.alu_imm(Alu::Or, sz, RAX, i);
+        } else {
+            b.a.mov_imm(RCX, field);
+            b.a.alu(Alu::Or, sz, RAX, RCX);
+        }
+        return b.set(rd, RAX);
+    }
+    let mut value = if op == MoveWideOp::N { !field & width } else { field };
+    // MOVZ/MOVN and the MOVKs behind it are one constant.
+    while let Some(&Insn::MoveWide { sf: sf2, op: MoveWideOp::K, rd: rd2, shift, imm }) = b.peek_fusable() {
+        if rd2 != rd || sf2 != sf {
+            break;
+        }
+        value = value & !(0xffff << shift) | u64::from(imm) << shift;
+        b.skip_next();
+    }
+    b.begin(&[rd], false);
+    b.set_imm(rd, value);
+}
+
+fn bitfield(b: &mut Builder<'_>, sf: bool, op: BitfieldOp, rd: u8, rn: u8, immr: u8, imms: u8) {
+    let sz = Sz::dq(sf);
+    let top = if sf { 63 } else { 31 };
+    let extension = match (op, immr, imms) {
+        (BitfieldOp::Signed | BitfieldOp::Unsigned, 0, 7) => Some(Sz::B),
+        (BitfieldOp::Signed | BitfieldOp::Unsigned, 0, 15) => Some(Sz::H),
+        (BitfieldOp::Signed | BitfieldOp::Unsigned, 0, 31) => Some(Sz::D),
+        _ => None,
+    };
+    if let Some(from) = extension {
+        b.begin(&[rd], false);
+        let d = b.d(rd, RAX);
+        let src = b.rm(rn, RAX);
+        if from == Sz::D && (op == BitfieldOp::Unsigned || !sf) {
+            b.load_w(d, rn);
+        } else if op == BitfieldOp::Signed {
+            b.a.movsx(from, sz, d, src);
+        } else {
+            b.a.movzx(from, d, src);
+        }
+        return b.set(rd, d);
+    }
+    b.begin(&[rd], true);
+    if op != BitfieldOp::Insert {
+        let d = b.d(rd, RAX);
+        if imms == top {
+            b.load_low(sz, d, rn);
+            b.a.shift_imm(if op == BitfieldOp::Signed { Shift::Sar } else { Shift::Shr }, sz, d, immr);
+            return b.set(rd, d);
+        }
+        if op == BitfieldOp::Unsigned && imms + 1 == immr {
+            b.load_low(sz, d, rn);
+            b.a.shift_imm(Shift::Shl, sz, d, top - imms);
+            return b.set(rd, d);
+        }
+    }
+    let (left, right) = isa::operand::bitfield_shifts(sf, immr, imms);
+    if op != BitfieldOp::Insert {
+        let d = b.d(rd, RAX);
+        if op == BitfieldOp::Unsigned && immr == 0 && imms < 31 {
+            b.load_w(d, rn);
+            b.a.alu_imm(Alu::And, Sz::D, d, (1 << (imms + 1)) - 1);
+            return b.set(rd, d);
+        }
+        b.load_x(d, rn);
+        if left != 0 {
+            b.a.shift_imm(Shift::Shl, Sz::Q, d, left);
+        }
+        b.a.shift_imm(if op == BitfieldOp::Signed { Shift::Sar } else { Shift::Shr }, Sz::Q, d, right);
+        if !sf && op == BitfieldOp::Signed {
+            b.a.mov(Sz::D, d, d);
+        }
+        return b.set(rd, d);
+    }
+    // BFI, BFXIL: position and width of the field in the destination.
+    let width = if imms >= immr { imms - immr + 1 } else { imms + 1 };
+    let at = if imms >= immr { 0 } else { top + 1 - immr };
+    let mask = (u64::MAX >> (64 - width)) << at;
+    b.load_x(RAX, rn);
+    b.a.shift_imm(Shift::Shl, Sz::Q, RAX, left);
+    b.a.shift_imm(Shift::Shr, Sz::Q, RAX, right);
+    b.load_sz(sz, RCX, rd);
+    if let Some(i) = fits(sz, !mask) {
+        b.a.alu_imm(Alu::And, sz, RCX, i);
+    } else {
+        b.a.mov_imm(RDX, !mask);
+        b.a.alu(Alu::And, sz, RCX, RDX);
+    }
+    b.a.alu(Alu::Or, sz, RCX, RAX);
+    b.set(rd, RCX);
+}
+
+fn extract(b: &mut Builder<'_>, sz: Sz, rd: u8, rn: u8, rm: u8, lsb: u8) {
+    if rn == rm || lsb == 0 {
+        b.begin(&[rd], false);
+        let d = b.d(rd, RAX);
+        let src = b.rm(rm, RAX);
+        if lsb == 0 {
+            b.load_sz(sz, d, rm);
+        } else {
+            b.a.rorx(sz, d, src, lsb);
+        }
+        return b.set(rd, d);
+    }
+    b.begin(&[rd], true);
+    b.load_sz(sz, RAX, rm);
+    let n = b.r(rn, RCX);
+    b.a.shrd(sz, RAX, n, lsb);
+    b.set(rd, RAX);
+}
+
+fn data1(b: &mut Builder<'_>, sf: bool, op: AluUn, rd: u8, rn: u8) -> bool {
+    let sz = Sz::dq(sf);
+    match op {
+        AluUn::Clz => {
+            b.begin(&[rd], true);
+            let src = b.rm(rn, RAX);
+            let d = b.d(rd, RAX);
+            b.a.lzcnt(sz, d, src);
+            b.set(rd, d);
+        }
+        AluUn::Cls => {
+            b.begin(&[rd], true);
+            b.load_sz(sz, RAX, rn);
+            b.a.mov(sz, RCX, RAX);
+            b.a.shift_imm(Shift::Sar, sz, RCX, 1);
+            b.a.alu(Alu::Xor, sz, RAX, RCX);
+            b.a.lzcnt(sz, RAX, RAX);
+            b.a.alu_imm(Alu::Sub, sz, RAX, 1);
+            b.set(rd, RAX);
+        }
+        AluUn::Rev64 => {
+            b.begin(&[rd], false);
+            let d = b.d(rd, RAX);
+            b.load_x(d, rn);
+            b.a.bswap(Sz::Q, d);
+            b.set(rd, d);
+        }
+        AluUn::Rev32 => {
+            b.begin(&[rd], false);
+            let d = b.d(rd, RAX);
+            b.load_sz(sz, d, rn);
+            b.a.bswap(sz, d);
+            if sf {
+                b.a.rorx(Sz::Q, d, d, 32);
+            }
+            b.set(rd, d);
+        }
+        AluUn::Rev16 => {
+            b.begin(&[rd], true);
+            b.load_sz(sz, RAX, rn);
+            b.a.mov(sz, RCX, RAX);
+            b.a.shift_imm(Shift::Shr, sz, RCX, 8);
+            b.a.shift_imm(Shift::Shl, sz, RAX, 8);
+            b.a.mov_imm(RDX, 0x00ff_00ff_00ff_00ff);
+            b.a.alu(Alu::And, sz, RCX, RDX);
+            b.a.andn(sz, RAX, RDX, RAX);
+            b.a.alu(Alu::Or, sz, RAX, RCX);
+            b.set(rd, RAX);
+        }
+        AluUn::Rbit => {
+            b.begin(&[rd], true);
+            b.load_sz(sz, RAX, rn);
+            b.a.bswap(sz, RAX);
+            for (n, mask) in [(4u8, 0x0f0f_0f0f_0f0f_0f0fu64), (2, 0x3333_3333_3333_3333), (1, 0x5555_5555_5555_5555)] {
+                b.a.mov(sz, RCX, RAX);
+                b.a.shift_imm(Shift::Shr, sz, RCX, n);
+                b.a.mov_imm(RDX, mask);
+                b.a.alu(Alu::And, sz, RCX, RDX);
+                b.a.alu(Alu::And, sz, RAX, RDX);
+                b.a.shift_imm(Shift::Shl, sz, RAX, n);
+                b.a.alu(Alu::Or, sz, RAX, RCX);
+            }
+            b.set(rd, RAX);
+        }
+    }
+    true
+}
+
+fn data2(b: &mut Builder<'_>, sz: Sz, op: DataOp2, rd: u8, rn: u8, rm: u8) {
+    let shift = match op {
+        DataOp2::Lslv => Some(Shift::Shl),
+        DataOp2::Lsrv => Some(Shift::Shr),
+        DataOp2::Asrv => Some(Shift::Sar),
+        _ => None,
+    };
+    if let Some(op) = shift {
+        b.begin(&[rd], false);
+        let count = b.r(rm, RCX);
+        let src = b.rm(rn, RAX);
+        let d = b.d(rd, RAX);
+        b.a.shiftx(op, sz, d, src, count);
+        return b.set(rd, d);
+    }
+    b.begin(&[rd], true);
+    b.load_sz(sz, RAX, rn);
+    b.load_sz(sz, RCX, rm);
+    match op {
+        DataOp2::Rorv => b.a.shift_cl(Shift::Ror, sz, RAX),
+        _ => divide(b, sz, op == DataOp2::Sdiv),
+    }
+    b.set(rd, RAX);
+}
+
+/// RAX = RAX / RCX with Arm's rules: by zero gives zero, the overflow of a signed division wraps.
+fn divide(b: &mut Builder<'_>, sz: Sz, signed: bool) {
+    let (cold, done) = (b.a.label(), b.a.label());
+    if signed {
+        // 0 and -1 leave the straight line: (divisor + 1) is 1 or 0.
+        b.a.lea(sz, RDX, Mem::b(RCX, 1));
+        b.a.alu_imm(Alu::Cmp, sz, RDX, 1);
+        b.a.jcc(Cc::Be, cold);
+        b.a.sign_rdx(sz);
+        b.a.unary(Unary::Idiv, sz, RCX);
+    } else {
+        b.a.test(sz, RCX, RCX);
+        b.a.jcc(Cc::E, cold);
+        b.a.zero(RDX);
+        b.a.unary(Unary::Div, sz, RCX);
+    }
+    b.a.bind(done);
+    let old = b.a.switch(Section::Cold);
+    b.a.bind(cold);
+    // Divisor 0: RAX * 0. Divisor -1: RAX * -1, which wraps as the architecture says.
+    b.a.imul(sz, RAX, RCX);
+    b.a.jmp(done);
+    b.a.switch(old);
+}
+
+fn mul_add(b: &mut Builder<'_>, sz: Sz, sub: bool, rd: u8, rn: u8, rm: u8, ra: u8) {
+    b.begin(&[rd], true);
+    if ra == ZR && !sub {
+        let overlaps = pin(rd).is_some() && pin(rd) == pin(rm);
+        let (first, second) = if overlaps { (rm, rn) } else { (rn, rm) };
+        let d = b.d(rd, RAX);
+        b.load_low(sz, d, first);
+        let m = b.rm(second, RCX);
+        b.a.imul(sz, d, m);
+        return b.set(rd, d);
+    }
+    b.load_sz(sz, RAX, rn);
+    let m = b.rm(rm, RCX);
+    b.a.imul(sz, RAX, m);
+    accumulate(b, sz, sub, rd, ra);
+}
+
+/// `rd = ra + RAX` or `ra - RAX`.
+fn accumulate(b: &mut Builder<'_>, sz: Sz, sub: bool, rd: u8, ra: u8) {
+    if sub {
+        b.load_sz(sz, RCX, ra);
+        b.a.alu(Alu::Sub, sz, RCX, RAX);
+        return b.set(rd, RCX);
+    }
+    if ra != ZR {
+        let a = b.rm(ra, RCX);
+        b.a.alu(Alu::Add, sz, RAX, a);
+    }
+    b.set(rd, RAX);
+}
+
+fn mul_add_long(b: &mut Builder<'_>, signed: bool, sub: bool, rd: u8, rn: u8, rm: u8, ra: u8) {
+    b.begin(&[rd], true);
+    for (to, reg) in [(RAX, rn), (RCX, rm)] {
+        if signed {
+            let src = b.rm(reg, to);
+            b.a.movsx(Sz::D, Sz::Q, to, src);
+        } else {
+            b.load_w(to, reg);
+        }
+    }
+    b.a.imul(Sz::Q, RAX, RCX);
+    accumulate(b, Sz::Q, sub, rd, ra);
+}
+
+fn mul_high(b: &mut Builder<'_>, signed: bool, rd: u8, rn: u8, rm: u8) {
+    b.begin(&[rd], true);
+    b.load_x(RAX, rn);
+    let m = b.rm(rm, RCX);
+    b.a.unary(if signed { Unary::Imul } else { Unary::Mul }, Sz::Q, m);
+    b.set(rd, RDX);
+}
+
+fn cond_select(b: &mut Builder<'_>, sz: Sz, op: CondSelectOp, cond: isa::insn::Cond, rd: u8, rn: u8, rm: u8) {
+    let Some(cc) = b.cond(cond) else {
+        b.begin(&[rd], false);
+        let d = b.d(rd, RAX);
+        b.load_sz(sz, d, rn);
+        return b.set(rd, d);
+    };
+    // From here on EFLAGS hold the condition and nothing below touches them.
+    b.begin(&[rd], false);
+    if rn == ZR && rm == ZR && matches!(op, CondSelectOp::Csinc | CondSelectOp::Csinv) {
+        // CSET, CSETM.
+        b.a.setcc(cc.not(), RAX);
+        b.a.movzx(Sz::B, RAX, RAX);
+        if op == CondSelectOp::Csinv {
+            b.a.unary(Unary::Not, sz, RAX);
+            b.a.lea(sz, RAX, Mem::b(RAX, 1));
+        }
+        return b.set(rd, RAX);
+    }
+    b.load_sz(sz, RAX, rm);
+    match op {
+        CondSelectOp::Csel => {}
+        CondSelectOp::Csinc => b.a.lea(sz, RAX, Mem::b(RAX, 1)),
+        CondSelectOp::Csinv => b.a.unary(Unary::Not, sz, RAX),
+        CondSelectOp::Csneg => {
+            b.a.unary(Unary::Not, sz, RAX);
+            b.a.lea(sz, RAX, Mem::b(RAX, 1));
+        }
+    }
+    let n = b.rm(rn, RCX);
+    b.a.cmov(cc, sz, RAX, n);
+    b.set(rd, RAX);
+}
+
+fn cond_compare(b: &mut Builder<'_>, sz: Sz, sub: bool, cond: isa::insn::Cond, nzcv: u8, rn: u8, op2: Op2) {
+    let op = if sub { RecipeOp::Cmp } else { RecipeOp::Cmn };
+    let recipe = Recipe { op, sz, a: rn, b: op2 };
+    let Some(cc) = b.cond(cond) else {
+        return b.flags_by(recipe);
+    };
+    let polarity = if sub { Polarity::Sub } else { Polarity::Add };
+    let (cold, done) = (b.a.label(), b.a.label());
+    b.a.jcc(cc.not(), cold);
+    b.flags_by(recipe);
+    b.need_flags();
+    b.a.bind(done);
+    let old = b.a.switch(Section::Cold);
+    b.a.bind(cold);
+    let mut image = from_nzcv(u32::from(nzcv) << 28);
+    if polarity == Polarity::Sub {
+        image ^= 1 << 8;
+    }
+    b.a.mov_imm(RAX, u64::from(image));
+    b.a.alu_imm(Alu::Add, Sz::B, RAX, 0x7f);
+    b.a.sahf();
+    b.a.jmp(done);
+    b.a.switch(old);
+    b.flags_in_host(polarity);
+}

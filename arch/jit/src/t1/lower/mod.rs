@@ -1,0 +1,23 @@
+//! Lowerings, one file per family of the instruction set. Each `lower` answers false for what it does not know; the interpreter executes that.
+//!
+//! Rules for a lowering: call `begin` (or `begin_def`) first; read all sources before the first write of a destination; before a branch to
+//! `interp_cold` change no guest state; scratch registers (RAX, RCX, RDX, xmm0-3) live inside one instruction.
+
+pub mod alu;
+pub mod atomic;
+pub mod branch;
+pub mod memory;
+pub mod system;
+
+use isa::insn::Insn;
+
+use super::builder::Builder;
+
+/// Lower one instruction by the family that knows it; false if the interpreter has to execute it.
+pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
+    alu::lower(b, insn)
+        || memory::lower(b, insn)
+        || branch::lower(b, insn)
+        || system::lower(b, insn)
+        || atomic::lower(b, insn)
+}

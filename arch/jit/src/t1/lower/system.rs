@@ -1,0 +1,198 @@
+//! System instructions: hints, barriers, PSTATE fields and system registers that are plain storage.
+
+use cpu::sysreg::{self, Effect, El0, Row, Rw, SysEnc, Via};
+use isa::insn::{BarrierTypes, Insn, PstateField};
+
+use crate::asm::{Alu, Cc, Gpr, Lock, Mem, Section, Shift, Sz};
+use crate::env;
+use crate::t1::builder::Builder;
+use crate::t1::regs::ENV;
+
+const RAX: Gpr = Gpr::RAX;
+const RCX: Gpr = Gpr::RCX;
+
+const NZCV: (u32, u32, u32, u32, u32) = (3, 3, 4, 2, 0);
+const DAIF: (u32, u32, u32, u32, u32) = (3, 3, 4, 2, 1);
+const CURRENT_EL: (u32, u32, u32, u32, u32) = (3, 0, 4, 2, 2);
+const SP_EL0: (u32, u32, u32, u32, u32) = (3, 0, 4, 1, 0);
+
+fn is(enc: isa::insn::SysEnc, e: (u32, u32, u32, u32, u32)) -> bool {
+    enc.0 == isa::insn::SysEnc::new(e.0, e.1, e.2, e.3, e.4).0
+}
+
+/// Lower one instruction of this family; false if it has no lowering.
+pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
+    match *insn {
+        Insn::Nop | Insn::Yield | Insn::Esb | Insn::Sb => {}
+        Insn::Dmb { types, .. } => {
+            // x86-TSO lets only a store pass a later load.
+            if matches!(types, BarrierTypes::All | BarrierTypes::Reserved) && !b.fence_follows() {
+                b.begin(&[], true);
+                b.a.alu_mr(Lock::Yes, Alu::Or, Sz::D, Mem::b(Gpr::RSP, -8), RAX);
+            }
+        }
+        // A barrier of stores orders nothing that x86 does not; it need not wait for TLB maintenance.
+        Insn::Dsb { types: BarrierTypes::Writes | BarrierTypes::Reads, .. } => {}
+        Insn::MsrImm { field, imm } => return msr_imm(b, field, imm),
+        Insn::Mrs { enc, rt } => return mrs(b, enc, rt),
+        Insn::Msr { enc, rt } => return msr(b, enc, rt),
+        _ => return false,
+    }
+    true
+}
+
+fn msr_imm(b: &mut Builder<'_>, field: PstateField, imm: u8) -> bool {
+    if !b.mode.el1 {
+        return false;
+    }
+    let bits = i32::from(imm & 15) << 6;
+    let daif = Mem::b(ENV, env::DAIF);
+    match field {
+        PstateField::DaifSet => {
+            b.begin(&[], true);
+            b.a.load(Sz::D, RAX, daif);
+            b.a.alu_imm(Alu::Or, Sz::D, RAX, bits);
+            b.a.store(Sz::D, daif, RAX);
+        }
+        PstateField::DaifClr => {
+            b.begin(&[], true);
+            b.a.load(Sz::D, RAX, daif);
+            b.a.alu_imm(Alu::And, Sz::D, RAX, !bits);
+            b.a.store(Sz::D, daif, RAX);
+            leave_if_deliverable(b);
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// EAX = DAIF as just written: if that opens a pending interrupt, leave behind this instruction.
+fn leave_if_deliverable(b: &mut Builder<'_>) {
+    let cold = b.a.label();
+    b.a.andn(Sz::D, RAX, RAX, Mem::b(ENV, env::PENDING));
+    b.a.jcc(Cc::Ne, cold);
+    let old = b.a.switch(Section::Cold);
+    b.a.bind(cold);
+    b.cold_store_flags();
+    b.a.mov_imm(RAX, u64::from(b.pc_offset() + 4));
+    b.a.jmp_abs(b.thunks.leave_at);
+    b.a.switch(old);
+}
+
+/// The row of a register whose storage generated code may touch.
+fn plain(enc: isa::insn::SysEnc) -> Option<(&'static Row, sysreg::Slot)> {
+    let row = sysreg::find(SysEnc(enc.0))?;
+    if let Via::Slot(slot) = row.via { Some((row, slot)) } else { None }
+}
+
+fn mrs(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
+    if is(enc, NZCV) {
+        b.store_flags();
+        b.begin(&[rt], true);
+        let d = b.d(rt, RAX);
+        b.a.mov_imm(RCX, 0xc101);
+        b.a.load(Sz::D, RAX, Mem::b(ENV, env::FLAGS));
+        b.a.pext(Sz::D, d, RAX, RCX);
+        b.a.shift_imm(Shift::Shl, Sz::D, d, 28);
+        b.set(rt, d);
+        return true;
+    }
+    let at = if is(enc, SP_EL0) && b.mode.el1 && b.mode.sp_elx {
+        env::SP_EL
+    } else if is(enc, DAIF) && b.mode.el1 {
+        b.begin(&[rt], false);
+        let d = b.d(rt, RAX);
+        b.a.load(Sz::D, d, Mem::b(ENV, env::DAIF));
+        b.set(rt, d);
+        return true;
+    } else if is(enc, CURRENT_EL) && b.mode.el1 {
+        b.begin(&[rt], false);
+        b.set_imm(rt, 4);
+        return true;
+    } else {
+        let Some((row, slot)) = plain(enc) else { return false };
+        let allowed = if b.mode.el1 { row.rw != Rw::Wo } else { matches!(row.el0, El0::Free | El0::ReadOnly) };
+        // Reading these has side effects on nothing; the timer's status bits are not kept in storage.
+        if !allowed || row.name.starts_with("CNT") || row.name.starts_with("ICC") || row.name.starts_with("PM") {
+            return false;
+        }
+        env::sys(slot)
+    };
+    b.begin(&[rt], false);
+    let d = b.d(rt, RAX);
+    b.a.load(Sz::Q, d, Mem::b(ENV, at));
+    b.set(rt, d);
+    true
+}
+
+fn msr(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
+    if is(enc, NZCV) {
+        b.begin_def();
+        b.load_w(RAX, rt);
+        b.a.shift_imm(Shift::Shr, Sz::D, RAX, 28);
+        b.a.mov_imm(RCX, 0xc101);
+        b.a.pdep(Sz::D, RAX, RAX, RCX);
+        b.a.store(Sz::D, Mem::b(ENV, env::FLAGS), RAX);
+        b.flags = crate::t1::flags::Flags::STORED;
+        return true;
+    }
+    if is(enc, DAIF) && b.mode.el1 {
+        b.begin(&[], true);
+        b.load_w(RAX, rt);
+        b.a.alu_imm(Alu::And, Sz::D, RAX, 0x3c0);
+        b.a.store(Sz::D, Mem::b(ENV, env::DAIF), RAX);
+        leave_if_deliverable(b);
+        return true;
+    }
+    if is(enc, SP_EL0) && b.mode.el1 && b.mode.sp_elx {
+        b.begin(&[], false);
+        let r = b.r(rt, RAX);
+        b.a.store(Sz::Q, Mem::b(ENV, env::SP_EL), r);
+        return true;
+    }
+    let Some((row, slot)) = plain(enc) else { return false };
+    let simple = row.effect == Effect::None
+        && row.rw == Rw::Rw
+        && (row.name.starts_with("TPIDR")
+            || matches!(row.name, "ELR_EL1" | "SPSR_EL1" | "ESR_EL1" | "FAR_EL1" | "VBAR_EL1" | "PAR_EL1"));
+    let allowed = if b.mode.el1 { true } else { row.el0 == El0::Free };
+    if !simple || !allowed || row.res1 != 0 {
+        return false;
+    }
+    if row.mask == u64::MAX {
+        b.begin(&[], false);
+        let r = b.r(rt, RAX);
+        b.a.store(Sz::Q, Mem::b(ENV, env::sys(slot)), r);
+    } else {
+        b.begin(&[], true);
+        b.load_x(RAX, rt);
+        b.a.mov_imm(RCX, row.mask);
+        b.a.alu(Alu::And, Sz::Q, RAX, RCX);
+        b.a.store(Sz::Q, Mem::b(ENV, env::sys(slot)), RAX);
+    }
+    true
+}
+
+/// True if the interpreter's execution of this instruction may change what fragments are specialised for, or the flow of control.
+#[must_use]
+pub fn ends_fragment(insn: &Insn) -> bool {
+    matches!(
+        insn,
+        Insn::Undefined
+            | Insn::Udf { .. }
+            | Insn::Wfe
+            | Insn::Wfi
+            | Insn::Wfet { .. }
+            | Insn::Wfit { .. }
+            | Insn::Isb
+            | Insn::Msr { .. }
+            | Insn::MsrImm { .. }
+            | Insn::Svc { .. }
+            | Insn::Hvc { .. }
+            | Insn::Smc { .. }
+            | Insn::Brk { .. }
+            | Insn::Hlt { .. }
+            | Insn::Dcps { .. }
+            | Insn::Eret
+    )
+}

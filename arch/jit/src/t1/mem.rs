@@ -1,0 +1,138 @@
+//! Guest memory access: the inline check of a per-site slot ("L0 TLB"), and its cold path.
+//!
+//! A slot holds the page that its site accessed last, once for reads and once for writes, and the distance from guest virtual to host address. The hot path is
+//! `lea; sub [slot.page]; cmp 4096-size; ja cold; mov addend; access`: neither the compare nor the addend is on the address path of the access.
+//! The unsigned compare tests the page and that the access stays inside it. The cold path probes the first-level table of the context, then
+//! calls the walker, refills the slot and tries again, or has the instruction executed by the interpreter (device, page crossing, fault).
+
+use crate::asm::{Alu, Cc, Gpr, Label, Mem, Section, Sz};
+use crate::env;
+
+use super::builder::Builder;
+use super::regs::{ENV, SP, or_sp};
+
+/// One access of a load or store.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// Bytes, 1 to 64.
+    pub size: u32,
+    /// Store.
+    pub write: bool,
+    /// LDTR, STTR: checked as EL0.
+    pub unpriv: bool,
+    /// The address must be a multiple of this (1: only if the mode is strict, then of `element`).
+    pub align: u32,
+    /// Bytes of one element: the alignment that strict mode asks for.
+    pub element: u32,
+}
+
+impl Access {
+    /// A plain access of `size` bytes.
+    #[must_use]
+    pub fn plain(size: u32, write: bool) -> Access {
+        Access { size, write, unpriv: false, align: 1, element: size }
+    }
+}
+
+/// What the cold path needs to know, in one word: offset of the instruction in its page (bits 11:0), size (19:12), write (20), EL0 rights (21).
+#[must_use]
+pub fn info_word(pc_offset: u32, access: &Access, el0: bool) -> u32 {
+    pc_offset & 0xfff | access.size << 12 | u32::from(access.write) << 20 | u32::from(el0) << 21
+}
+
+impl Builder<'_> {
+    /// Bind the place where a missed access starts again. Call after [`Builder::begin`], before the address is computed.
+    pub fn start_access(&mut self) {
+        let l = self.a.here();
+        self.retry = Some(l);
+    }
+
+    /// Check an access at base register `rn` (31 = SP) plus `offset`; answers the host operand. RDX holds the addend, RAX the base if it is
+    /// not pinned, RCX is free. EFLAGS are gone: call [`Builder::begin`] with `clobbers` before.
+    pub fn access_at(&mut self, rn: u8, offset: i64, access: &Access) -> Mem {
+        let base = or_sp(rn);
+        self.start_access();
+        let Ok(disp) = i32::try_from(offset) else {
+            self.load_x(Gpr::RAX, base);
+            self.a.mov_imm(Gpr::RCX, offset.cast_unsigned());
+            self.a.lea(Sz::Q, Gpr::RAX, Mem::bi(Gpr::RAX, Gpr::RCX, 0, 0));
+            return self.check(Gpr::RAX, 0, access);
+        };
+        let b = self.r(base, Gpr::RAX);
+        if base == SP {
+            self.check_sp();
+        }
+        self.check(b, disp, access)
+    }
+
+    /// SP alignment check, SCTLR_EL1.SA: what fails here is looked at by the interpreter, which knows whether the check is on.
+    pub fn check_sp(&mut self) {
+        if self.sp_aligned {
+            return;
+        }
+        let cold = self.interp_cold();
+        let sp = self.r(SP, Gpr::RAX);
+        self.a.test_imm(Sz::B, sp, 15);
+        self.a.jcc(Cc::Ne, cold);
+        self.sp_aligned = true;
+    }
+
+    /// Check an access at host register `base` (pinned, or RAX) plus `disp`; see [`Builder::access_at`].
+    pub fn check(&mut self, base: Gpr, disp: i32, access: &Access) -> Mem {
+        let el0 = access.unpriv || !self.mode.el1;
+        let slot = self.slot(el0);
+        let va = |b: &mut Self| {
+            if disp == 0 {
+                b.a.mov(Sz::Q, Gpr::RCX, base);
+            } else {
+                b.a.lea(Sz::Q, Gpr::RCX, Mem::b(base, disp));
+            }
+        };
+        va(self);
+        let align = if self.mode.strict { access.element.max(access.align) } else { access.align };
+        if align > 1 {
+            let odd = self.interp_cold();
+            self.a.test_imm(Sz::B, Gpr::RCX, i32::try_from(align - 1).unwrap_or(63));
+            self.a.jcc(Cc::Ne, odd);
+        }
+        let page = if access.write { env::SLOT_WPAGE } else { env::SLOT_RPAGE };
+        self.a.alu(Alu::Sub, Sz::Q, Gpr::RCX, Mem::b(ENV, slot + page));
+        self.a.alu_imm(Alu::Cmp, Sz::Q, Gpr::RCX, 4096 - i32::try_from(access.size).unwrap_or(64));
+        let cold = self.a.label();
+        self.a.jcc(Cc::A, cold);
+        self.a.load(Sz::Q, Gpr::RDX, Mem::b(ENV, slot + env::SLOT_ADDEND));
+
+        let resume = self.resume_label();
+        let retry = self.retry_label();
+        let old = self.a.switch(Section::Cold);
+        self.a.bind(cold);
+        va(self);
+        self.cold_store_flags();
+        self.a.mov_imm(Gpr::RAX, u64::from(info_word(self.pc_offset(), access, el0)));
+        self.a.mov_imm(Gpr::RDX, u64::from(slot.cast_unsigned()));
+        self.a.call_abs(if access.write { self.thunks.miss_write } else { self.thunks.miss_read });
+        // The thunk returns here to try again; behind this jump if the interpreter has done the instruction.
+        self.a.jmp_long(retry);
+        self.a.jmp(resume);
+        self.a.switch(old);
+        Mem::bi(base, Gpr::RDX, 0, disp)
+    }
+
+    fn retry_label(&mut self) -> Label {
+        if let Some(l) = self.retry {
+            return l;
+        }
+        let l = self.a.here();
+        self.retry = Some(l);
+        l
+    }
+
+    /// The slot of the current site: displacement from the environment.
+    fn slot(&self, el0: bool) -> i32 {
+        let site = self.pc_offset() >> 2;
+        // Sites near each other get different slots; the page number does not matter, so that code stays position independent.
+        let n = (site ^ site >> 6).wrapping_mul(5) % env::SLOTS;
+        let base = if el0 { env::L0_EL0 } else { env::L0_EL1 };
+        base + (n * env::SLOT_BYTES).cast_signed()
+    }
+}

@@ -1,0 +1,178 @@
+//! Tier 1: one pass over a superblock, no intermediate representation, registers pinned for good.
+//!
+//! A unit begins at an entry point and goes on to the end of its page, at most [`MAX_INSNS`] instructions. Conditional branches leave it by side
+//! exits or go on inside it (forward and backward); it ends at an unconditional transfer that nothing inside jumps over, or at an
+//! instruction after which the machine state may be another. Decode, analyse, emit: see `analysis` and `lower`.
+
+pub mod analysis;
+pub mod builder;
+mod exits;
+pub mod flags;
+pub mod lower;
+pub mod mem;
+pub mod regs;
+#[cfg(test)]
+mod tests;
+
+use isa::Features;
+use isa::insn::Insn;
+
+use crate::asm::{Asm, Label};
+use crate::host::HostFeatures;
+use crate::thunks::Thunks;
+
+use analysis::{InsnInfo, analyse, direct_branch, ends_flow};
+use builder::{Builder, ExitSpec, Mode};
+use flags::Flags;
+use lower::system::ends_fragment;
+
+/// Most instructions of one unit.
+pub const MAX_INSNS: usize = 64;
+
+/// The reusable buffers of the translator.
+#[derive(Default, Debug)]
+pub struct Translator {
+    /// The emitted code of the last unit.
+    pub asm: Asm,
+    /// Its direct exits.
+    pub exits: Vec<ExitSpec>,
+    insns: Vec<Insn>,
+    info: Vec<InsnInfo>,
+    labels: Vec<Option<Label>>,
+}
+
+/// What surrounds a unit.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Instruction words from the entry to the end of the page.
+    pub words: &'a [u32],
+    /// Offset of the entry in the page.
+    pub start: u32,
+    /// State specialised for.
+    pub mode: Mode,
+    /// Instruction set offered.
+    pub features: Features,
+    /// Shared code.
+    pub thunks: &'a Thunks,
+    /// Number that the first exit will have.
+    pub first_exit: u32,
+    /// Host extensions.
+    pub host: HostFeatures,
+}
+
+/// Facts about a unit whose code is in [`Translator::asm`].
+#[derive(Clone, Copy, Debug)]
+pub struct Unit {
+    /// Guest instructions.
+    pub insns: u32,
+    /// Interpreter calls on the hot path.
+    pub interp_calls: u32,
+    /// NZCV at the entry is not read.
+    pub flags_dead: bool,
+}
+
+impl Translator {
+    fn decode(&mut self, words: &[u32], start: u32, features: Features) {
+        self.insns.clear();
+        let mut reach = 0usize;
+        for (i, word) in words.iter().take(MAX_INSNS).enumerate() {
+            let insn = isa::decode(*word, features);
+            self.insns.push(insn);
+            if let Some((offset, _)) = direct_branch(&insn)
+                && let Ok(t) = usize::try_from(i as i64 + offset / 4)
+                && t > i
+                && t < words.len().min(MAX_INSNS)
+            {
+                reach = reach.max(t);
+            }
+            if (ends_flow(&insn) || ends_fragment(&insn)) && reach <= i {
+                break;
+            }
+        }
+        let _ = start;
+    }
+
+    /// Translate one unit into [`Translator::asm`].
+    pub fn translate(&mut self, request: &Request<'_>) -> Unit {
+        self.decode(request.words, request.start, request.features);
+        analyse(&self.insns, &mut self.info);
+        self.asm.clear();
+        self.exits.clear();
+        self.labels.clear();
+        for info in &self.info {
+            let label = info.is_target.then(|| self.asm.label());
+            self.labels.push(label);
+        }
+        let insns = std::mem::take(&mut self.insns);
+        let mut b = Builder {
+            a: &mut self.asm,
+            insns: &insns,
+            info: &self.info,
+            labels: &self.labels,
+            i: 0,
+            start: request.start,
+            mode: request.mode,
+            flags: Flags::STORED,
+            sp_aligned: false,
+            thunks: request.thunks,
+            exits: &mut self.exits,
+            first_exit: request.first_exit,
+            resume: None,
+            retry: None,
+            interp: None,
+            ended: false,
+            host: request.host,
+            interp_calls: 0,
+        };
+        emit(&mut b);
+        let unit = Unit {
+            insns: u32::try_from(insns.len()).unwrap_or(0),
+            interp_calls: b.interp_calls,
+            flags_dead: self.info.first().is_some_and(|i| !i.flags_live_in),
+        };
+        self.insns = insns;
+        unit
+    }
+}
+
+fn emit(b: &mut Builder<'_>) {
+    while b.i < b.insns.len() {
+        if let Some(label) = b.labels.get(b.i).copied().flatten() {
+            if b.ended {
+                b.flags = Flags::STORED;
+                b.sp_aligned = false;
+                b.ended = false;
+            } else {
+                b.join(b.i);
+            }
+            b.a.bind(label);
+            if b.info[b.i].is_loop_head {
+                b.loop_head_poll();
+            }
+        }
+        if b.ended {
+            b.i += 1;
+            continue;
+        }
+        b.resume = None;
+        b.retry = None;
+        b.interp = None;
+        let insn = b.insns[b.i];
+        if !lower::lower(b, &insn) {
+            if ends_fragment(&insn) {
+                b.interp_end();
+            } else {
+                b.interp_call();
+            }
+        }
+        if let Some(resume) = b.resume {
+            b.a.bind(resume);
+        }
+        b.i += 1;
+    }
+    if !b.ended {
+        let end = i64::from(b.start) + 4 * b.insns.len() as i64;
+        b.i -= 1;
+        b.fall_through(end);
+    }
+}

@@ -1,0 +1,224 @@
+//! The register convention that holds at every instruction boundary of every fragment.
+//!
+//! | host | holds |
+//! |---|---|
+//! | r15 | the environment: `JitCpu`, biased so that the general registers have short displacements |
+//! | r14 | the current translation context (jump cache and first-level TLB) |
+//! | rbx rsi rdi r8 r9 r10 r11 rbp r12 r13 | X0 X1 X2 X3 X8 X19 X20 X29 X30 SP |
+//! | xmm4-11, xmm12-15 | V0-V7, V16-V19 |
+//! | rax rcx rdx, xmm0-3 | scratch inside one guest instruction |
+//!
+//! Everything else lives in memory behind r15. NZCV is in host EFLAGS, in a recipe or in memory: see `flags`.
+
+use crate::asm::{Gpr, Mem, Rm, Sz, Xmm};
+use crate::env;
+
+use super::builder::Builder;
+
+/// Register number 31 where it means SP.
+pub const SP: u8 = 32;
+/// Register number 31 where it means zero.
+pub const ZR: u8 = 31;
+
+/// Environment pointer.
+pub const ENV: Gpr = Gpr::R15;
+/// Translation context pointer.
+pub const CTX: Gpr = Gpr::R14;
+
+/// The pinned general registers: guest number ([`SP`] for SP) and host register.
+pub const PINNED: [(u8, Gpr); 10] = [
+    (0, Gpr::RBX),
+    (1, Gpr::RSI),
+    (2, Gpr::RDI),
+    (3, Gpr::R8),
+    (8, Gpr::R9),
+    (19, Gpr::R10),
+    (20, Gpr::R11),
+    (29, Gpr::RBP),
+    (30, Gpr::R12),
+    (SP, Gpr::R13),
+];
+
+/// The pinned vector registers.
+pub const PINNED_V: [(u8, Xmm); 12] = [
+    (0, Xmm(4)),
+    (1, Xmm(5)),
+    (2, Xmm(6)),
+    (3, Xmm(7)),
+    (4, Xmm(8)),
+    (5, Xmm(9)),
+    (6, Xmm(10)),
+    (7, Xmm(11)),
+    (16, Xmm(12)),
+    (17, Xmm(13)),
+    (18, Xmm(14)),
+    (19, Xmm(15)),
+];
+
+const fn pin_table() -> [Option<Gpr>; 33] {
+    let mut t = [None; 33];
+    let mut i = 0;
+    while i < PINNED.len() {
+        t[PINNED[i].0 as usize] = Some(PINNED[i].1);
+        i += 1;
+    }
+    t
+}
+
+const fn pin_v_table() -> [Option<Xmm>; 32] {
+    let mut t = [None; 32];
+    let mut i = 0;
+    while i < PINNED_V.len() {
+        t[PINNED_V[i].0 as usize] = Some(PINNED_V[i].1);
+        i += 1;
+    }
+    t
+}
+
+const PIN: [Option<Gpr>; 33] = pin_table();
+const PIN_V: [Option<Xmm>; 32] = pin_v_table();
+
+/// Host register that holds guest register `reg` (31 = zero register, [`SP`] = SP), if it is pinned.
+#[must_use]
+pub fn pin(reg: u8) -> Option<Gpr> {
+    PIN.get(usize::from(reg)).copied().flatten()
+}
+
+/// Host register that holds vector register `v`, if it is pinned.
+#[must_use]
+pub fn pin_v(v: u8) -> Option<Xmm> {
+    PIN_V.get(usize::from(v)).copied().flatten()
+}
+
+/// The number that a field has where 31 means SP.
+#[must_use]
+pub fn or_sp(reg: u8) -> u8 {
+    if reg == 31 { SP } else { reg }
+}
+
+/// Memory home of a general register or SP.
+#[must_use]
+pub fn home(reg: u8) -> Mem {
+    Mem::b(ENV, if reg == SP { env::SP } else { env::x(reg) })
+}
+
+/// Memory home of a vector register.
+#[must_use]
+pub fn home_v(v: u8) -> Mem {
+    Mem::b(ENV, env::v(v))
+}
+
+impl Builder<'_> {
+    /// `reg` in some host register: its pinned one, or loaded into `scratch`. Leaves the host flags alone.
+    pub fn r(&mut self, reg: u8, scratch: Gpr) -> Gpr {
+        if let Some(g) = pin(reg) {
+            return g;
+        }
+        self.load_x(scratch, reg);
+        scratch
+    }
+
+    /// `reg` as a source operand: pinned register, memory, or zero in `scratch`.
+    pub fn rm(&mut self, reg: u8, scratch: Gpr) -> Rm {
+        if let Some(g) = pin(reg) {
+            return g.into();
+        }
+        if reg == ZR {
+            self.a.mov_imm(scratch, 0);
+            return scratch.into();
+        }
+        home(reg).into()
+    }
+
+    /// Copy `reg` into `dst`. Leaves the host flags alone.
+    pub fn load_x(&mut self, dst: Gpr, reg: u8) {
+        match pin(reg) {
+            Some(g) if g == dst => {}
+            Some(g) => self.a.mov(Sz::Q, dst, g),
+            None if reg == ZR => self.a.mov_imm(dst, 0),
+            None => self.a.load(Sz::Q, dst, home(reg)),
+        }
+    }
+
+    /// Copy the low half of `reg`, zero-extended, into `dst`.
+    pub fn load_w(&mut self, dst: Gpr, reg: u8) {
+        match pin(reg) {
+            Some(g) => self.a.mov(Sz::D, dst, g),
+            None if reg == ZR => self.a.mov_imm(dst, 0),
+            None => self.a.load(Sz::D, dst, home(reg)),
+        }
+    }
+
+    /// Copy `reg` (`sz` wide, zero-extended) into `dst`.
+    pub fn load_sz(&mut self, sz: Sz, dst: Gpr, reg: u8) {
+        if sz == Sz::Q { self.load_x(dst, reg) } else { self.load_w(dst, reg) }
+    }
+
+    /// As [`Builder::load_sz`] where the bits above `sz` do not matter: nothing to do if `dst` already is `reg`.
+    pub fn load_low(&mut self, sz: Sz, dst: Gpr, reg: u8) {
+        if pin(reg) != Some(dst) {
+            self.load_sz(sz, dst, reg);
+        }
+    }
+
+    /// Where to compute a result for `reg`: its pinned register, or `scratch` (also for the zero register).
+    /// Finish with [`Builder::set`]. Only write it after the last read of the sources.
+    #[must_use]
+    pub fn d(&self, reg: u8, scratch: Gpr) -> Gpr {
+        pin(reg).unwrap_or(scratch)
+    }
+
+    /// `reg` = the 64 bits of `from`. Leaves the host flags alone.
+    pub fn set(&mut self, reg: u8, from: Gpr) {
+        match pin(reg) {
+            Some(g) if g == from => {}
+            Some(g) => self.a.mov(Sz::Q, g, from),
+            None if reg == ZR => {}
+            None => self.a.store(Sz::Q, home(reg), from),
+        }
+    }
+
+    /// `reg` = `value`.
+    pub fn set_imm(&mut self, reg: u8, value: u64) {
+        match pin(reg) {
+            Some(g) => self.a.mov_imm(g, value),
+            None if reg == ZR => {}
+            None => match i32::try_from(value.cast_signed()) {
+                Ok(v) => self.a.store_imm(Sz::Q, home(reg), v),
+                Err(_) => {
+                    self.a.mov_imm(Gpr::RAX, value);
+                    self.a.store(Sz::Q, home(reg), Gpr::RAX);
+                }
+            },
+        }
+    }
+
+    /// Vector register `v` in some host register: its pinned one, or loaded into `scratch`.
+    pub fn v(&mut self, v: u8, scratch: Xmm) -> Xmm {
+        if let Some(x) = pin_v(v) {
+            return x;
+        }
+        self.a.vload(scratch, home_v(v));
+        scratch
+    }
+
+    /// Vector register `v` as a source operand. Unaligned use is fine: all forms are VEX.
+    #[must_use]
+    pub fn vm(&self, v: u8) -> Rm {
+        pin_v(v).map_or_else(|| home_v(v).into(), Into::into)
+    }
+
+    /// Where to compute a result for vector register `v`. Finish with [`Builder::set_v`].
+    #[must_use]
+    pub fn dv(&self, v: u8, scratch: Xmm) -> Xmm {
+        pin_v(v).unwrap_or(scratch)
+    }
+
+    /// `v` = all 128 bits of `from`.
+    pub fn set_v(&mut self, v: u8, from: Xmm) {
+        match pin_v(v) {
+            Some(x) => self.a.vmov(x, from),
+            None => self.a.vstore(home_v(v), from),
+        }
+    }
+}

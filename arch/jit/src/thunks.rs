@@ -1,0 +1,242 @@
+//! Code that all fragments share: the way in, the ways out, TLB misses, calls of the interpreter. Made once per code cache.
+
+use crate::asm::{Alu, Asm, AsmError, Cc, Gpr, Mem, Shift, Sz};
+use crate::env;
+use crate::t1::regs::{CTX, ENV, PINNED, PINNED_V, home, home_v};
+use crate::tlb::{EMPTY_PAGE, L1_ENTRIES};
+
+/// Why generated code returned to the dispatcher.
+pub mod reason {
+    /// From a helper: try the access again.
+    pub const RETRY: u32 = 0;
+    /// From a helper: the instruction is done, go on behind it.
+    pub const DONE: u32 = 1;
+    /// `pc` is set: look at requests, then go on there.
+    pub const CHECK: u32 = 2;
+    /// A direct exit: `hot.exit` says which.
+    pub const EXIT: u32 = 3;
+    /// `pc` is set: an indirect branch found nothing in the jump cache, or there is a request.
+    pub const LOOKUP: u32 = 4;
+    /// `pc` is set: this instruction is for the interpreter.
+    pub const STEP: u32 = 5;
+    /// `stop` is set.
+    pub const STOP: u32 = 6;
+}
+
+/// Host addresses of the Rust functions that thunks call.
+#[derive(Clone, Copy, Debug)]
+pub struct Helpers {
+    /// `extern "sysv64" fn(*mut JitCpu) -> u32`: execute the instruction at `pc`.
+    pub interp: u64,
+    /// `extern "sysv64" fn(*mut JitCpu) -> u32`: the access described by `hot.tmp` missed the first-level table.
+    pub miss: u64,
+}
+
+/// Executable addresses of the thunks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Thunks {
+    /// `extern "sysv64" fn(*mut JitCpu, code) -> u32`.
+    pub enter: u64,
+    /// Called with RAX = offset in page: execute there by the interpreter, return.
+    pub interp: u64,
+    /// Jumped to with RAX = offset in page: execute there by the interpreter and go on with whatever comes.
+    pub interp_end: u64,
+    /// Called with RCX = VA, RAX = info, RDX = slot.
+    pub miss_read: u64,
+    /// As `miss_read`, for stores.
+    pub miss_write: u64,
+    /// Jumped to with RAX = offset in page: leave with `pc` there.
+    pub leave_at: u64,
+    /// Jumped to with RAX = exit number * 2: leave without linking.
+    pub exit_slow: u64,
+    /// Jumped to with RAX = exit number * 2 + 1: link.
+    pub exit_link: u64,
+    /// Jumped to with RAX = guest VA.
+    pub indirect_miss: u64,
+}
+
+fn save_all(a: &mut Asm) {
+    for (reg, host) in PINNED {
+        a.store(Sz::Q, home(reg), host);
+    }
+    for (v, host) in PINNED_V {
+        a.vstore(home_v(v), host);
+    }
+}
+
+fn load_all(a: &mut Asm) {
+    for (reg, host) in PINNED {
+        a.load(Sz::Q, host, home(reg));
+    }
+    for (v, host) in PINNED_V {
+        a.vload(host, home_v(v));
+    }
+}
+
+const SAVED: [Gpr; 6] = [Gpr::RBX, Gpr::RBP, Gpr::R12, Gpr::R13, Gpr::R14, Gpr::R15];
+
+fn call_helper(a: &mut Asm, helper: u64) {
+    a.lea(Sz::Q, Gpr::RDI, Mem::b(ENV, -env::BIAS));
+    a.mov_imm(Gpr::RAX, helper);
+    a.call_rm(Gpr::RAX);
+}
+
+/// Emit the thunks for the hot section at `base`; the bytes stay in `a`.
+///
+/// # Errors
+/// The encoder's, which would be a mistake here.
+pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunks), AsmError> {
+    let mut t = Thunks::default();
+    let at = |a: &mut Asm| {
+        let pad = (16 - a.offset() % 16) % 16;
+        a.nop(pad);
+        base + u64::from(a.offset())
+    };
+
+    t.enter = at(a);
+    for r in SAVED {
+        a.push(r);
+    }
+    a.alu_imm(Alu::Sub, Sz::Q, Gpr::RSP, 8);
+    a.lea(Sz::Q, ENV, Mem::b(Gpr::RDI, env::BIAS));
+    a.mov(Sz::Q, Gpr::RAX, Gpr::RSI);
+    a.load(Sz::Q, CTX, Mem::b(ENV, env::CTX));
+    load_all(a);
+    a.jmp_rm(Gpr::RAX);
+
+    // EAX = reason; everything is saved.
+    let leave = a.here();
+    a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 8);
+    for r in SAVED.iter().rev() {
+        a.pop(*r);
+    }
+    a.vzeroupper();
+    a.ret();
+
+    let set_pc = |a: &mut Asm| {
+        a.alu(Alu::Add, Sz::Q, Gpr::RAX, Mem::b(ENV, env::PC_PAGE));
+        a.store(Sz::Q, Mem::b(ENV, env::PC), Gpr::RAX);
+    };
+
+    for (field, reason, offset) in [
+        (&mut t.leave_at, reason::CHECK, true),
+        (&mut t.interp_end, reason::STEP, true),
+        (&mut t.indirect_miss, reason::LOOKUP, false),
+    ] {
+        *field = at(a);
+        if offset {
+            set_pc(a);
+        } else {
+            a.store(Sz::Q, Mem::b(ENV, env::PC), Gpr::RAX);
+        }
+        save_all(a);
+        a.mov_imm(Gpr::RAX, u64::from(reason));
+        a.jmp(leave);
+    }
+
+    t.exit_slow = at(a);
+    t.exit_link = t.exit_slow;
+    a.store(Sz::D, Mem::b(ENV, env::EXIT), Gpr::RAX);
+    save_all(a);
+    a.mov_imm(Gpr::RAX, u64::from(reason::EXIT));
+    a.jmp(leave);
+
+    // Helper returned: 0 = return, 1 = return behind the jump, else leave. The return address is at [rsp + 8].
+    let after_helper = |a: &mut Asm| {
+        let (out, done) = (a.label(), a.label());
+        a.alu_imm(Alu::Cmp, Sz::D, Gpr::RAX, 1);
+        a.jcc(Cc::A, out);
+        a.jcc(Cc::E, done);
+        load_all(a);
+        a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 8);
+        a.ret();
+        a.bind(done);
+        load_all(a);
+        a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 8);
+        a.alu_imm(Alu::Add, Sz::Q, Mem::b(Gpr::RSP, 0), 5);
+        a.ret();
+        a.bind(out);
+        a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 16);
+        a.jmp(leave);
+    };
+
+    t.interp = at(a);
+    set_pc(a);
+    a.alu_imm(Alu::Sub, Sz::Q, Gpr::RSP, 8);
+    save_all(a);
+    call_helper(a, helpers.interp);
+    let out = a.label();
+    a.test(Sz::D, Gpr::RAX, Gpr::RAX);
+    a.jcc(Cc::Ne, out);
+    load_all(a);
+    a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 8);
+    a.ret();
+    a.bind(out);
+    a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 16);
+    a.jmp(leave);
+
+    for write in [false, true] {
+        let entry = at(a);
+        if write {
+            t.miss_write = entry;
+        } else {
+            t.miss_read = entry;
+        }
+        miss(a, write, helpers);
+        after_helper(a);
+    }
+    let (hot, _) = a.finish(base, 0)?;
+    Ok((hot.to_vec(), t))
+}
+
+/// Probe the first-level table and refill the slot; falls into the call of the helper on a miss, with the return address at [rsp + 8] behind it.
+fn miss(a: &mut Asm, write: bool, helpers: &Helpers) {
+    let (rax, rcx, rdx, rsi, rdi) = (Gpr::RAX, Gpr::RCX, Gpr::RDX, Gpr::RSI, Gpr::RDI);
+    let tmp = |n: i32| Mem::b(ENV, env::TMP + n * 8);
+    let slow = a.label();
+    a.store(Sz::Q, tmp(0), rax);
+    a.store(Sz::Q, tmp(1), rcx);
+    a.store(Sz::Q, tmp(2), rdx);
+    a.push(rsi);
+    a.push(rdi);
+    a.load(Sz::Q, rdi, Mem::b(ENV, env::CTX_EL1));
+    a.test_imm(Sz::D, rax, 1 << 21);
+    a.cmov(Cc::Ne, Sz::Q, rdi, Mem::b(ENV, env::CTX_EL0));
+    a.mov(Sz::D, rsi, rcx);
+    a.shift_imm(Shift::Shr, Sz::D, rsi, 12);
+    a.alu_imm(Alu::And, Sz::D, rsi, L1_ENTRIES as i32 - 1);
+    a.shift_imm(Shift::Shl, Sz::D, rsi, 4);
+    a.mov(Sz::Q, rdx, rcx);
+    a.alu_imm(Alu::And, Sz::Q, rdx, -4096);
+    let table = if write { env::CTX_WRITES } else { env::CTX_READS };
+    a.alu(Alu::Cmp, Sz::Q, rdx, Mem::bi(rdi, rsi, 0, table));
+    a.jcc(Cc::Ne, slow);
+    // Does it cross the page?
+    a.shift_imm(Shift::Shr, Sz::D, rax, 12);
+    a.movzx(Sz::B, rax, rax);
+    a.alu_imm(Alu::And, Sz::D, rcx, 4095);
+    a.alu(Alu::Add, Sz::D, rax, rcx);
+    a.alu_imm(Alu::Cmp, Sz::D, rax, 4096);
+    a.jcc(Cc::A, slow);
+    a.movsx(Sz::D, Sz::Q, rcx, tmp(2));
+    a.load(Sz::Q, rax, Mem::bi(rdi, rsi, 0, table + 8));
+    a.store(Sz::Q, Mem::bi(ENV, rcx, 0, env::SLOT_ADDEND), rax);
+    a.store(Sz::Q, Mem::bi(ENV, rcx, 0, env::SLOT_RPAGE), rdx);
+    if write {
+        a.store(Sz::Q, Mem::bi(ENV, rcx, 0, env::SLOT_WPAGE), rdx);
+    } else {
+        a.mov_imm(rax, EMPTY_PAGE);
+        a.alu(Alu::Cmp, Sz::Q, rdx, Mem::bi(rdi, rsi, 0, env::CTX_WRITES));
+        a.cmov(Cc::E, Sz::Q, rax, rdx);
+        a.store(Sz::Q, Mem::bi(ENV, rcx, 0, env::SLOT_WPAGE), rax);
+    }
+    a.pop(rdi);
+    a.pop(rsi);
+    a.ret();
+    a.bind(slow);
+    a.pop(rdi);
+    a.pop(rsi);
+    a.alu_imm(Alu::Sub, Sz::Q, Gpr::RSP, 8);
+    save_all(a);
+    call_helper(a, helpers.miss);
+}
