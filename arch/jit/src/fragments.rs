@@ -127,7 +127,15 @@ impl Fragments {
     }
 
     /// Enter a fragment.
-    pub fn insert(&mut self, key: PageKey, offset: u64, host: u64, flags_dead: bool, insns: u32, exits: impl Iterator<Item = Exit>) -> FragmentId {
+    pub fn insert(
+        &mut self,
+        key: PageKey,
+        offset: u64,
+        host: u64,
+        flags_dead: bool,
+        insns: u32,
+        exits: impl Iterator<Item = Exit>,
+    ) -> FragmentId {
         let id = u32::try_from(self.table.len()).unwrap_or(0);
         self.table.push(Fragment { host, flags_dead, insns, incoming: Vec::new(), live: true });
         if let Some(page) = self.pages.get_mut(&key) {
@@ -151,7 +159,9 @@ impl Fragments {
 
     /// Make `exit` branch to fragment `to`. `far`: the target's virtual page, if it is another one.
     pub fn link(&mut self, exit: u32, to: FragmentId, far: Option<u64>, cache: &CodeCache) -> bool {
-        let (Some(e), Some(f)) = (self.exits.get_mut(exit as usize), self.table.get_mut(to as usize)) else { return false };
+        let (Some(e), Some(f)) = (self.exits.get_mut(exit as usize), self.table.get_mut(to as usize)) else {
+            return false;
+        };
         if e.linked != 0 || !f.live {
             return false;
         }

@@ -28,7 +28,9 @@ pub enum Unsupported {
     #[error("the translator makes x86-64 code and this host is {0}; use --engine interp")]
     Architecture(&'static str),
     /// A baseline extension is missing.
-    #[error("the translator needs AVX2, BMI1/2, FMA, LZCNT, MOVBE and F16C (x86-64-v3) and this host lacks {0}; use --engine interp")]
+    #[error(
+        "the translator needs AVX2, BMI1/2, FMA, LZCNT, MOVBE and F16C (x86-64-v3) and this host lacks {0}; use --engine interp"
+    )]
     Missing(String),
     /// No executable memory.
     #[error("no executable memory for the translator ({0}); use --engine interp")]

@@ -241,7 +241,8 @@ impl JitCpu {
     fn count_interp(&mut self) {
         let who = self.vcpu.privilege();
         let pc = self.vcpu.arch.pc;
-        let word = self.vcpu.translate(pc, AccessKind::Execute, who).ok().and_then(|t| self.vcpu.vm.ram.read_code_word(t.pa));
+        let word =
+            self.vcpu.translate(pc, AccessKind::Execute, who).ok().and_then(|t| self.vcpu.vm.ram.read_code_word(t.pa));
         if let Some(word) = word {
             *self.counters.interp_words.entry(word).or_default() += 1;
         }
@@ -355,7 +356,7 @@ impl JitCpu {
                 words: words.get(offset as usize / 4..)?,
                 start: offset as u32,
                 mode,
-                features: vm.config.features,
+                features: isa::Features::ALL,
                 thunks: &self.thunks,
                 first_exit,
                 host: self.shared.host,
@@ -381,7 +382,8 @@ impl JitCpu {
             };
             self.cache.append(&hot_code, &cold_code).ok()?;
             let asm = &self.translator.asm;
-            let address = |section: Section, offset: u32| u64::from(offset) + if section == Section::Hot { hot } else { cold };
+            let address =
+                |section: Section, offset: u32| u64::from(offset) + if section == Section::Hot { hot } else { cold };
             let of = |label| asm.position(label).map_or(0, |(s, o)| address(s, o));
             let exits: Vec<Exit> = self
                 .translator
@@ -488,3 +490,6 @@ extern "sysv64" fn helper_miss(cpu: *mut JitCpu) -> u32 {
     // SAFETY: as in `helper_interp`.
     unsafe { (*cpu).miss() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,6 +84,10 @@ const WXN: u64 = 1 << 19;
 impl Walk {
     /// (readable, writable, executable) for a privilege, Arm ARM D8.4.
     pub fn permissions(&self, who: Privilege, sctlr: u64) -> (bool, bool, bool) {
+        if sctlr & 1 == 0 {
+            // Stage 1 disabled: no permission checks at all.
+            return (true, true, true);
+        }
         let user = self.ap & 1 != 0;
         let writable = self.ap & 2 == 0;
         let wxn = sctlr & WXN != 0;

@@ -215,8 +215,20 @@ impl Builder<'_> {
         Some(match cond {
             Cond::Eq => Cc::E,
             Cond::Ne => Cc::Ne,
-            Cond::Cs => if p == Polarity::Sub { Cc::Ae } else { Cc::B },
-            Cond::Cc => if p == Polarity::Sub { Cc::B } else { Cc::Ae },
+            Cond::Cs => {
+                if p == Polarity::Sub {
+                    Cc::Ae
+                } else {
+                    Cc::B
+                }
+            }
+            Cond::Cc => {
+                if p == Polarity::Sub {
+                    Cc::B
+                } else {
+                    Cc::Ae
+                }
+            }
             Cond::Mi => Cc::S,
             Cond::Pl => Cc::Ns,
             Cond::Vs => Cc::O,

@@ -1,6 +1,8 @@
 //! Integer data processing.
 
-use isa::insn::{AluUn, BitfieldOp, CondSelectOp, DataOp2, Extend, Insn, LogicalOp, MoveWideOp, Shift as ArmShift, Size};
+use isa::insn::{
+    AluUn, BitfieldOp, CondSelectOp, DataOp2, Extend, Insn, LogicalOp, MoveWideOp, Shift as ArmShift, Size,
+};
 
 use crate::asm::{Alu, Cc, Gpr, Mem, Rm, Section, Shift, Sz, Unary};
 use crate::t1::builder::Builder;
@@ -144,7 +146,16 @@ fn two_operand(b: &mut Builder<'_>, op: Alu, sz: Sz, rd: u8, rn: u8, src: Rm) {
 }
 
 #[expect(clippy::too_many_arguments, reason = "the fields of the class")]
-fn add_sub_shifted(b: &mut Builder<'_>, sz: Sz, sub: bool, setflags: bool, shift: (ArmShift, u8), rd: u8, rn: u8, rm: u8) {
+fn add_sub_shifted(
+    b: &mut Builder<'_>,
+    sz: Sz,
+    sub: bool,
+    setflags: bool,
+    shift: (ArmShift, u8),
+    rd: u8,
+    rn: u8,
+    rm: u8,
+) {
     let op = if sub { Alu::Sub } else { Alu::Add };
     let polarity = if sub { Polarity::Sub } else { Polarity::Add };
     if setflags {

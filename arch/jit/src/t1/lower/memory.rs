@@ -16,7 +16,9 @@ const RCX: Gpr = Gpr::RCX;
 pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
     match *insn {
         // A load into its own base with write-back is constrained unpredictable: the interpreter decides.
-        Insn::LoadImm { mode: AddrMode::PreIndex | AddrMode::PostIndex, rt, rn, .. } if rt == rn && rn != 31 => return false,
+        Insn::LoadImm { mode: AddrMode::PreIndex | AddrMode::PostIndex, rt, rn, .. } if rt == rn && rn != 31 => {
+            return false;
+        }
         Insn::LoadImm { size, ext, unpriv, mode, rt, rn, offset } => {
             let access = Access { unpriv, ..Access::plain(size.bytes(), false) };
             b.begin(&[rt, written(mode, rn)], true);
