@@ -1,4 +1,5 @@
-//! Operations and shapes of the floating-point classes: shared by the decoder, the meaning functions, the interpreter and translators.
+//! Choices inside the floating-point classes: operations, shapes and rounding, shared by the decoder, the meaning functions, the
+//! interpreter and translators.
 
 pub use crate::value::softfloat::{FpRelation, FpRounding, FpSize, Fpcr, IntFormat};
 
@@ -24,15 +25,20 @@ impl FpShape {
     pub const D2: FpShape = FpShape { size: FpSize::Double, lanes: 2 };
 
     /// A scalar of the size that the field `sz` selects.
-    pub const fn scalar(sz: u32) -> FpShape {
-        if sz == 0 { Self::S } else { Self::D }
+    pub const fn scalar(sz: bool) -> FpShape {
+        if sz { Self::D } else { Self::S }
+    }
+
+    /// The pair that a scalar pairwise operation reduces.
+    pub const fn pair(sz: bool) -> FpShape {
+        if sz { Self::D2 } else { Self::S2 }
     }
 
     /// The vector that the fields `Q` and `sz` select; `sz` = 1 with `Q` = 0 is reserved and must have been refused.
-    pub const fn vector(q: u32, sz: u32) -> FpShape {
+    pub const fn vector(q: bool, sz: bool) -> FpShape {
         match (q, sz) {
-            (_, 1) => Self::D2,
-            (0, _) => Self::S2,
+            (_, true) => Self::D2,
+            (false, _) => Self::S2,
             _ => Self::S4,
         }
     }
@@ -129,9 +135,6 @@ impl FpMulAddOp {
         matches!(self, FpMulAddOp::NegMulAdd | FpMulAddOp::NegMulSub)
     }
 }
-
-/// Rounding of an instruction: its own mode, or FPCR's (`None`).
-pub type FpRoundingChoice = Option<FpRounding>;
 
 /// `VFPExpandImm`: the value of an 8-bit floating-point immediate in `size`.
 pub const fn expand_immediate(size: FpSize, imm8: u8) -> u64 {

@@ -11,6 +11,8 @@ pub use crate::operand::{
     DcpsLevel, Extend, FlagOp, LoadExt, LogicalOp, MoveWideOp, PstateField, Shift, Size, SysEnc,
 };
 
+pub use crate::fp::{FpBinOp, FpMulAddOp, FpRelation, FpRounding, FpShape, FpSize, FpUnOp};
+
 /// A register number, 0 to 31. Whether 31 means the zero register or SP is a matter of the class.
 pub type Reg = u8;
 
@@ -182,7 +184,56 @@ pub enum Insn {
     /// ERET.
     Eret,
     // ---- floating point: scalar and vector ------------------------------------------------------------------------------------
-
+    /// FADD, FSUB, FMUL, FNMUL, FDIV, FMAX, FMIN, FMAXNM, FMINNM, FMULX, FABD, FRECPS, FRSQRTS: scalar and vector.
+    FpBin { op: FpBinOp, shape: FpShape, rd: Reg, rn: Reg, rm: Reg },
+    /// FMUL, FMULX (by element): every element of `rn` with element `index` of `rm`.
+    FpBinElement { op: FpBinOp, shape: FpShape, rd: Reg, rn: Reg, rm: Reg, index: u8 },
+    /// FADDP, FMAXP, FMINP, FMAXNMP, FMINNMP (vector): adjacent pairs of `rn`, then of `rm`.
+    FpPairwise { op: FpBinOp, shape: FpShape, rd: Reg, rn: Reg, rm: Reg },
+    /// FADDP, FMAXP... (scalar) and FMAXV...: all elements of `rn`, which has `shape`, to one scalar.
+    FpReduce { op: FpBinOp, shape: FpShape, rd: Reg, rn: Reg },
+    /// FMADD, FMSUB, FNMADD, FNMSUB, and FMLA, FMLS (vector), whose addend `ra` is `rd`.
+    FpMulAdd { op: FpMulAddOp, shape: FpShape, rd: Reg, rn: Reg, rm: Reg, ra: Reg },
+    /// FMLA, FMLS (by element), scalar and vector: the addend is `rd`.
+    FpMulAddElement { op: FpMulAddOp, shape: FpShape, rd: Reg, rn: Reg, rm: Reg, index: u8 },
+    /// FMOV (register), FABS, FNEG, FSQRT, FRECPE, FRSQRTE, FRECPX, URECPE, URSQRTE.
+    FpUn { op: FpUnOp, shape: FpShape, rd: Reg, rn: Reg },
+    /// FRINT*: `None` rounds by FPCR, `exact` sets IXC when the value changes.
+    FpRoundToInt { rounding: Option<FpRounding>, exact: bool, shape: FpShape, rd: Reg, rn: Reg },
+    /// FMOV (scalar and vector, immediate): the 8-bit immediate as [`expand_immediate`](crate::fp::expand_immediate) reads it.
+    FpImmediate { shape: FpShape, rd: Reg, imm8: u8 },
+    /// FCVT between formats, scalar, rounded by FPCR.
+    FpConvert { from: FpSize, to: FpSize, rd: Reg, rn: Reg },
+    /// FCVTXN (scalar): double to single, rounded to odd.
+    FpConvertToOdd { rd: Reg, rn: Reg },
+    /// FCVTL (lower half of `rn`), FCVTL2 (`upper` half): elements of format `from` to the next larger one.
+    FpWiden { from: FpSize, upper: bool, rd: Reg, rn: Reg },
+    /// FCVTN, FCVTXN (`to_odd`) to the lower half of `rd`, zero above; FCVTN2, FCVTXN2 (`upper`) to its upper half.
+    FpNarrow { to: FpSize, to_odd: bool, upper: bool, rd: Reg, rn: Reg },
+    /// FCMEQ, FCMGE, FCMGT, FACGE, FACGT: all ones or all zeros per element.
+    FpCompareMask { relation: FpRelation, shape: FpShape, rd: Reg, rn: Reg, rm: Reg },
+    /// FCMEQ, FCMGE, FCMGT (zero); FCMLE and FCMLT as the `reversed` FCMGE and FCMGT of zero and the element.
+    FpCompareMaskZero { relation: FpRelation, reversed: bool, shape: FpShape, rd: Reg, rn: Reg },
+    /// FCMP, FCMPE (`signal`: quiet NaNs set IOC too); `zero` compares with +0 instead of `rm`.
+    FpCompare { size: FpSize, signal: bool, zero: bool, rn: Reg, rm: Reg },
+    /// FCCMP, FCCMPE: when `cond` fails, NZCV becomes `nzcv`.
+    FpCondCompare { size: FpSize, signal: bool, cond: Cond, nzcv: u8, rn: Reg, rm: Reg },
+    /// FCSEL.
+    FpCondSelect { size: FpSize, cond: Cond, rd: Reg, rn: Reg, rm: Reg },
+    /// FCVT{N,P,M,Z,A}{S,U} and fixed-point FCVTZ{S,U} to the general-purpose register `rd`.
+    FpToGpr { size: FpSize, sf: bool, unsigned: bool, rounding: FpRounding, fraction_bits: u8, rd: Reg, rn: Reg },
+    /// SCVTF, UCVTF, integer and fixed-point, from the general-purpose register `rn`; rounded by FPCR.
+    GprToFp { size: FpSize, sf: bool, unsigned: bool, fraction_bits: u8, rd: Reg, rn: Reg },
+    /// FCVT{N,P,M,Z,A}{S,U} and fixed-point FCVTZ{S,U} on the elements of a vector register.
+    FpToIntLanes { shape: FpShape, unsigned: bool, rounding: FpRounding, fraction_bits: u8, rd: Reg, rn: Reg },
+    /// SCVTF, UCVTF, integer and fixed-point, on the elements of a vector register; rounded by FPCR.
+    IntToFpLanes { shape: FpShape, unsigned: bool, fraction_bits: u8, rd: Reg, rn: Reg },
+    /// FJCVTZS: double to 32-bit integer modulo 2^32; NZCV = 0, exact, 0, 0.
+    FpJavaScriptConvert { rd: Reg, rn: Reg },
+    /// FMOV Wd, Sn; FMOV Xd, Dn; FMOV Xd, Vn.D[1] (`top`): the bits as they are.
+    FpMoveToGpr { size: FpSize, top: bool, rd: Reg, rn: Reg },
+    /// FMOV Sd, Wn; FMOV Dd, Xn: zero above. FMOV Vd.D[1], Xn (`top`): the lower half is kept.
+    FpMoveFromGpr { size: FpSize, top: bool, rd: Reg, rn: Reg },
     // ---- Advanced SIMD: integer, permute, SIMD&FP loads and stores, crypto ----------------------------------------------------
 }
 

@@ -3,12 +3,13 @@
 use crate::{
     decode::{Field, Row},
     features::Feature,
+    fp::*,
     insn::*,
     operand::*,
 };
 
 /// The lines of the table.
-pub(crate) static ROWS: [Row; 186] = [
+pub(crate) static ROWS: [Row; 378] = [
     Row {
         name: "ADR",
         mask: 0x9f000000,
@@ -2018,6 +2019,2218 @@ pub(crate) static ROWS: [Row; 186] = [
             Field { name: "rt", low: 0, width: 5 },
         ],
     },
+    Row {
+        name: "FMOV_fp",
+        mask: 0xffbffc00,
+        value: 0x1e204000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FABS_fp",
+        mask: 0xffbffc00,
+        value: 0x1e20c000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FNEG_fp",
+        mask: 0xffbffc00,
+        value: 0x1e214000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FSQRT_fp",
+        mask: 0xffbffc00,
+        value: 0x1e21c000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVT_SD",
+        mask: 0xfffffc00,
+        value: 0x1e22c000,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FCVT_SH",
+        mask: 0xfffffc00,
+        value: 0x1e23c000,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FCVT_DS",
+        mask: 0xfffffc00,
+        value: 0x1e624000,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FCVT_DH",
+        mask: 0xfffffc00,
+        value: 0x1e63c000,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FCVT_HS",
+        mask: 0xfffffc00,
+        value: 0x1ee24000,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FCVT_HD",
+        mask: 0xfffffc00,
+        value: 0x1ee2c000,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FRINTN_fp",
+        mask: 0xffbffc00,
+        value: 0x1e244000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRINTP_fp",
+        mask: 0xffbffc00,
+        value: 0x1e24c000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRINTM_fp",
+        mask: 0xffbffc00,
+        value: 0x1e254000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRINTZ_fp",
+        mask: 0xffbffc00,
+        value: 0x1e25c000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRINTA_fp",
+        mask: 0xffbffc00,
+        value: 0x1e264000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRINTX_fp",
+        mask: 0xffbffc00,
+        value: 0x1e274000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRINTI_fp",
+        mask: 0xffbffc00,
+        value: 0x1e27c000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMUL_fp",
+        mask: 0xffa0fc00,
+        value: 0x1e200800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FDIV_fp",
+        mask: 0xffa0fc00,
+        value: 0x1e201800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FADD_fp",
+        mask: 0xffa0fc00,
+        value: 0x1e202800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FSUB_fp",
+        mask: 0xffa0fc00,
+        value: 0x1e203800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMAX_fp",
+        mask: 0xffa0fc00,
+        value: 0x1e204800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMIN_fp",
+        mask: 0xffa0fc00,
+        value: 0x1e205800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMAXNM_fp",
+        mask: 0xffa0fc00,
+        value: 0x1e206800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMINNM_fp",
+        mask: 0xffa0fc00,
+        value: 0x1e207800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FNMUL_fp",
+        mask: 0xffa0fc00,
+        value: 0x1e208800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMADD_fp",
+        mask: 0xffa08000,
+        value: 0x1f000000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "ra", low: 10, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMSUB_fp",
+        mask: 0xffa08000,
+        value: 0x1f008000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "ra", low: 10, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FNMADD_fp",
+        mask: 0xffa08000,
+        value: 0x1f200000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "ra", low: 10, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FNMSUB_fp",
+        mask: 0xffa08000,
+        value: 0x1f208000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "ra", low: 10, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMP_fp",
+        mask: 0xffa0fc1f,
+        value: 0x1e202000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMP_zero",
+        mask: 0xffa0fc1f,
+        value: 0x1e202008,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMPE_fp",
+        mask: 0xffa0fc1f,
+        value: 0x1e202010,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMPE_zero",
+        mask: 0xffa0fc1f,
+        value: 0x1e202018,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCCMP_fp",
+        mask: 0xffa00c10,
+        value: 0x1e200400,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "cond", low: 12, width: 4 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "nzcv", low: 0, width: 4 },
+        ],
+    },
+    Row {
+        name: "FCCMPE_fp",
+        mask: 0xffa00c10,
+        value: 0x1e200410,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "cond", low: 12, width: 4 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "nzcv", low: 0, width: 4 },
+        ],
+    },
+    Row {
+        name: "FCSEL_fp",
+        mask: 0xffa00c00,
+        value: 0x1e200c00,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "cond", low: 12, width: 4 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMOV_imm",
+        mask: 0xffa01fe0,
+        value: 0x1e201000,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "imm8", low: 13, width: 8 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTNS_gpr",
+        mask: 0x7fbffc00,
+        value: 0x1e200000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTNU_gpr",
+        mask: 0x7fbffc00,
+        value: 0x1e210000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTPS_gpr",
+        mask: 0x7fbffc00,
+        value: 0x1e280000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTPU_gpr",
+        mask: 0x7fbffc00,
+        value: 0x1e290000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTMS_gpr",
+        mask: 0x7fbffc00,
+        value: 0x1e300000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTMU_gpr",
+        mask: 0x7fbffc00,
+        value: 0x1e310000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZS_gpr",
+        mask: 0x7fbffc00,
+        value: 0x1e380000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZU_gpr",
+        mask: 0x7fbffc00,
+        value: 0x1e390000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTAS_gpr",
+        mask: 0x7fbffc00,
+        value: 0x1e240000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTAU_gpr",
+        mask: 0x7fbffc00,
+        value: 0x1e250000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SCVTF_gpr",
+        mask: 0x7fbffc00,
+        value: 0x1e220000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UCVTF_gpr",
+        mask: 0x7fbffc00,
+        value: 0x1e230000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMOV_to_w",
+        mask: 0xfffffc00,
+        value: 0x1e260000,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FMOV_from_w",
+        mask: 0xfffffc00,
+        value: 0x1e270000,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FMOV_to_x",
+        mask: 0xfffffc00,
+        value: 0x9e660000,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FMOV_from_x",
+        mask: 0xfffffc00,
+        value: 0x9e670000,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FMOV_to_x_top",
+        mask: 0xfffffc00,
+        value: 0x9eae0000,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FMOV_from_x_top",
+        mask: 0xfffffc00,
+        value: 0x9eaf0000,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FJCVTZS",
+        mask: 0xfffffc00,
+        value: 0x1e7e0000,
+        feature: Some(Feature::Jscvt),
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "SCVTF_gpr_fix",
+        mask: 0x7fbf0000,
+        value: 0x1e020000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "scale", low: 10, width: 6 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZS_gpr_fix",
+        mask: 0x7fbf0000,
+        value: 0x1e180000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "scale", low: 10, width: 6 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UCVTF_gpr_fix",
+        mask: 0x7fbf0000,
+        value: 0x1e030000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "scale", low: 10, width: 6 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZU_gpr_fix",
+        mask: 0x7fbf0000,
+        value: 0x1e190000,
+        feature: None,
+        fields: &[
+            Field { name: "sf", low: 31, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "scale", low: 10, width: 6 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMAXNM_vec",
+        mask: 0xbfa0fc00,
+        value: 0x0e20c400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FADD_vec",
+        mask: 0xbfa0fc00,
+        value: 0x0e20d400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMULX_vec",
+        mask: 0xbfa0fc00,
+        value: 0x0e20dc00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMAX_vec",
+        mask: 0xbfa0fc00,
+        value: 0x0e20f400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRECPS_vec",
+        mask: 0xbfa0fc00,
+        value: 0x0e20fc00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMINNM_vec",
+        mask: 0xbfa0fc00,
+        value: 0x0ea0c400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FSUB_vec",
+        mask: 0xbfa0fc00,
+        value: 0x0ea0d400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMIN_vec",
+        mask: 0xbfa0fc00,
+        value: 0x0ea0f400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRSQRTS_vec",
+        mask: 0xbfa0fc00,
+        value: 0x0ea0fc00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMUL_vec",
+        mask: 0xbfa0fc00,
+        value: 0x2e20dc00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FDIV_vec",
+        mask: 0xbfa0fc00,
+        value: 0x2e20fc00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FABD_vec",
+        mask: 0xbfa0fc00,
+        value: 0x2ea0d400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMLA_vec",
+        mask: 0xbfa0fc00,
+        value: 0x0e20cc00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMLS_vec",
+        mask: 0xbfa0fc00,
+        value: 0x0ea0cc00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMAXNMP_vec",
+        mask: 0xbfa0fc00,
+        value: 0x2e20c400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FADDP_vec",
+        mask: 0xbfa0fc00,
+        value: 0x2e20d400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMAXP_vec",
+        mask: 0xbfa0fc00,
+        value: 0x2e20f400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMINNMP_vec",
+        mask: 0xbfa0fc00,
+        value: 0x2ea0c400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMINP_vec",
+        mask: 0xbfa0fc00,
+        value: 0x2ea0f400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMEQ_vec",
+        mask: 0xbfa0fc00,
+        value: 0x0e20e400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMGE_vec",
+        mask: 0xbfa0fc00,
+        value: 0x2e20e400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FACGE_vec",
+        mask: 0xbfa0fc00,
+        value: 0x2e20ec00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMGT_vec",
+        mask: 0xbfa0fc00,
+        value: 0x2ea0e400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FACGT_vec",
+        mask: 0xbfa0fc00,
+        value: 0x2ea0ec00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMULX_scalar",
+        mask: 0xffa0fc00,
+        value: 0x5e20dc00,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRECPS_scalar",
+        mask: 0xffa0fc00,
+        value: 0x5e20fc00,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRSQRTS_scalar",
+        mask: 0xffa0fc00,
+        value: 0x5ea0fc00,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FABD_scalar",
+        mask: 0xffa0fc00,
+        value: 0x7ea0d400,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMEQ_scalar",
+        mask: 0xffa0fc00,
+        value: 0x5e20e400,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMGE_scalar",
+        mask: 0xffa0fc00,
+        value: 0x7e20e400,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FACGE_scalar",
+        mask: 0xffa0fc00,
+        value: 0x7e20ec00,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMGT_scalar",
+        mask: 0xffa0fc00,
+        value: 0x7ea0e400,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FACGT_scalar",
+        mask: 0xffa0fc00,
+        value: 0x7ea0ec00,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMGT_zero_vec",
+        mask: 0xbfbffc00,
+        value: 0x0ea0c800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMEQ_zero_vec",
+        mask: 0xbfbffc00,
+        value: 0x0ea0d800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMLT_zero_vec",
+        mask: 0xbfbffc00,
+        value: 0x0ea0e800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMGE_zero_vec",
+        mask: 0xbfbffc00,
+        value: 0x2ea0c800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMLE_zero_vec",
+        mask: 0xbfbffc00,
+        value: 0x2ea0d800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTNS_vec",
+        mask: 0xbfbffc00,
+        value: 0x0e21a800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTMS_vec",
+        mask: 0xbfbffc00,
+        value: 0x0e21b800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTAS_vec",
+        mask: 0xbfbffc00,
+        value: 0x0e21c800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTPS_vec",
+        mask: 0xbfbffc00,
+        value: 0x0ea1a800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZS_vec",
+        mask: 0xbfbffc00,
+        value: 0x0ea1b800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTNU_vec",
+        mask: 0xbfbffc00,
+        value: 0x2e21a800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTMU_vec",
+        mask: 0xbfbffc00,
+        value: 0x2e21b800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTAU_vec",
+        mask: 0xbfbffc00,
+        value: 0x2e21c800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTPU_vec",
+        mask: 0xbfbffc00,
+        value: 0x2ea1a800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZU_vec",
+        mask: 0xbfbffc00,
+        value: 0x2ea1b800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SCVTF_vec",
+        mask: 0xbfbffc00,
+        value: 0x0e21d800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UCVTF_vec",
+        mask: 0xbfbffc00,
+        value: 0x2e21d800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRECPE_vec",
+        mask: 0xbfbffc00,
+        value: 0x0ea1d800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRSQRTE_vec",
+        mask: 0xbfbffc00,
+        value: 0x2ea1d800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FABS_vec",
+        mask: 0xbfbffc00,
+        value: 0x0ea0f800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FNEG_vec",
+        mask: 0xbfbffc00,
+        value: 0x2ea0f800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FSQRT_vec",
+        mask: 0xbfbffc00,
+        value: 0x2ea1f800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRINTN_vec",
+        mask: 0xbfbffc00,
+        value: 0x0e218800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRINTM_vec",
+        mask: 0xbfbffc00,
+        value: 0x0e219800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRINTP_vec",
+        mask: 0xbfbffc00,
+        value: 0x0ea18800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRINTZ_vec",
+        mask: 0xbfbffc00,
+        value: 0x0ea19800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRINTA_vec",
+        mask: 0xbfbffc00,
+        value: 0x2e218800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRINTX_vec",
+        mask: 0xbfbffc00,
+        value: 0x2e219800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRINTI_vec",
+        mask: 0xbfbffc00,
+        value: 0x2ea19800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "URECPE_vec",
+        mask: 0xbffffc00,
+        value: 0x0ea1c800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "URSQRTE_vec",
+        mask: 0xbffffc00,
+        value: 0x2ea1c800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTN_vec",
+        mask: 0xbfbffc00,
+        value: 0x0e216800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTXN_vec",
+        mask: 0xbffffc00,
+        value: 0x2e616800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTL_vec",
+        mask: 0xbfbffc00,
+        value: 0x0e217800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMGT_zero_scalar",
+        mask: 0xffbffc00,
+        value: 0x5ea0c800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMEQ_zero_scalar",
+        mask: 0xffbffc00,
+        value: 0x5ea0d800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMLT_zero_scalar",
+        mask: 0xffbffc00,
+        value: 0x5ea0e800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMGE_zero_scalar",
+        mask: 0xffbffc00,
+        value: 0x7ea0c800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCMLE_zero_scalar",
+        mask: 0xffbffc00,
+        value: 0x7ea0d800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTNS_scalar",
+        mask: 0xffbffc00,
+        value: 0x5e21a800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTMS_scalar",
+        mask: 0xffbffc00,
+        value: 0x5e21b800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTAS_scalar",
+        mask: 0xffbffc00,
+        value: 0x5e21c800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTPS_scalar",
+        mask: 0xffbffc00,
+        value: 0x5ea1a800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZS_scalar",
+        mask: 0xffbffc00,
+        value: 0x5ea1b800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTNU_scalar",
+        mask: 0xffbffc00,
+        value: 0x7e21a800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTMU_scalar",
+        mask: 0xffbffc00,
+        value: 0x7e21b800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTAU_scalar",
+        mask: 0xffbffc00,
+        value: 0x7e21c800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTPU_scalar",
+        mask: 0xffbffc00,
+        value: 0x7ea1a800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZU_scalar",
+        mask: 0xffbffc00,
+        value: 0x7ea1b800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SCVTF_scalar",
+        mask: 0xffbffc00,
+        value: 0x5e21d800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UCVTF_scalar",
+        mask: 0xffbffc00,
+        value: 0x7e21d800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRECPE_scalar",
+        mask: 0xffbffc00,
+        value: 0x5ea1d800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRSQRTE_scalar",
+        mask: 0xffbffc00,
+        value: 0x7ea1d800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FRECPX_scalar",
+        mask: 0xffbffc00,
+        value: 0x5ea1f800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTXN_scalar",
+        mask: 0xfffffc00,
+        value: 0x7e616800,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FMAXNMV_vec",
+        mask: 0xfffffc00,
+        value: 0x6e30c800,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FMAXV_vec",
+        mask: 0xfffffc00,
+        value: 0x6e30f800,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FMINNMV_vec",
+        mask: 0xfffffc00,
+        value: 0x6eb0c800,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FMINV_vec",
+        mask: 0xfffffc00,
+        value: 0x6eb0f800,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "FMAXNMP_scalar",
+        mask: 0xffbffc00,
+        value: 0x7e30c800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FADDP_scalar",
+        mask: 0xffbffc00,
+        value: 0x7e30d800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMAXP_scalar",
+        mask: 0xffbffc00,
+        value: 0x7e30f800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMINNMP_scalar",
+        mask: 0xffbffc00,
+        value: 0x7eb0c800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMINP_scalar",
+        mask: 0xffbffc00,
+        value: 0x7eb0f800,
+        feature: None,
+        fields: &[
+            Field { name: "sz", low: 22, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMLA_elem_s_vec",
+        mask: 0xbfc0f400,
+        value: 0x0f801000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMLA_elem_d_vec",
+        mask: 0xbfe0f400,
+        value: 0x0fc01000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMLS_elem_s_vec",
+        mask: 0xbfc0f400,
+        value: 0x0f805000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMLS_elem_d_vec",
+        mask: 0xbfe0f400,
+        value: 0x0fc05000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMUL_elem_s_vec",
+        mask: 0xbfc0f400,
+        value: 0x0f809000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMUL_elem_d_vec",
+        mask: 0xbfe0f400,
+        value: 0x0fc09000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMULX_elem_s_vec",
+        mask: 0xbfc0f400,
+        value: 0x2f809000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMULX_elem_d_vec",
+        mask: 0xbfe0f400,
+        value: 0x2fc09000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMLA_elem_s_scalar",
+        mask: 0xffc0f400,
+        value: 0x5f801000,
+        feature: None,
+        fields: &[
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMLA_elem_d_scalar",
+        mask: 0xffe0f400,
+        value: 0x5fc01000,
+        feature: None,
+        fields: &[
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMLS_elem_s_scalar",
+        mask: 0xffc0f400,
+        value: 0x5f805000,
+        feature: None,
+        fields: &[
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMLS_elem_d_scalar",
+        mask: 0xffe0f400,
+        value: 0x5fc05000,
+        feature: None,
+        fields: &[
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMUL_elem_s_scalar",
+        mask: 0xffc0f400,
+        value: 0x5f809000,
+        feature: None,
+        fields: &[
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMUL_elem_d_scalar",
+        mask: 0xffe0f400,
+        value: 0x5fc09000,
+        feature: None,
+        fields: &[
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMULX_elem_s_scalar",
+        mask: 0xffc0f400,
+        value: 0x7f809000,
+        feature: None,
+        fields: &[
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMULX_elem_d_scalar",
+        mask: 0xffe0f400,
+        value: 0x7fc09000,
+        feature: None,
+        fields: &[
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SCVTF_fix_s_vec",
+        mask: 0xbfe0fc00,
+        value: 0x0f20e400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immhb", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SCVTF_fix_d_vec",
+        mask: 0xbfc0fc00,
+        value: 0x0f40e400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immhb", low: 16, width: 6 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZS_fix_s_vec",
+        mask: 0xbfe0fc00,
+        value: 0x0f20fc00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immhb", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZS_fix_d_vec",
+        mask: 0xbfc0fc00,
+        value: 0x0f40fc00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immhb", low: 16, width: 6 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UCVTF_fix_s_vec",
+        mask: 0xbfe0fc00,
+        value: 0x2f20e400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immhb", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UCVTF_fix_d_vec",
+        mask: 0xbfc0fc00,
+        value: 0x2f40e400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immhb", low: 16, width: 6 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZU_fix_s_vec",
+        mask: 0xbfe0fc00,
+        value: 0x2f20fc00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immhb", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZU_fix_d_vec",
+        mask: 0xbfc0fc00,
+        value: 0x2f40fc00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immhb", low: 16, width: 6 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SCVTF_fix_s_scalar",
+        mask: 0xffe0fc00,
+        value: 0x5f20e400,
+        feature: None,
+        fields: &[
+            Field { name: "immhb", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SCVTF_fix_d_scalar",
+        mask: 0xffc0fc00,
+        value: 0x5f40e400,
+        feature: None,
+        fields: &[
+            Field { name: "immhb", low: 16, width: 6 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZS_fix_s_scalar",
+        mask: 0xffe0fc00,
+        value: 0x5f20fc00,
+        feature: None,
+        fields: &[
+            Field { name: "immhb", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZS_fix_d_scalar",
+        mask: 0xffc0fc00,
+        value: 0x5f40fc00,
+        feature: None,
+        fields: &[
+            Field { name: "immhb", low: 16, width: 6 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UCVTF_fix_s_scalar",
+        mask: 0xffe0fc00,
+        value: 0x7f20e400,
+        feature: None,
+        fields: &[
+            Field { name: "immhb", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UCVTF_fix_d_scalar",
+        mask: 0xffc0fc00,
+        value: 0x7f40e400,
+        feature: None,
+        fields: &[
+            Field { name: "immhb", low: 16, width: 6 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZU_fix_s_scalar",
+        mask: 0xffe0fc00,
+        value: 0x7f20fc00,
+        feature: None,
+        fields: &[
+            Field { name: "immhb", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FCVTZU_fix_d_scalar",
+        mask: 0xffc0fc00,
+        value: 0x7f40fc00,
+        feature: None,
+        fields: &[
+            Field { name: "immhb", low: 16, width: 6 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMOV_vec_s",
+        mask: 0xbff8fc00,
+        value: 0x0f00f400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "a", low: 16, width: 3 },
+            Field { name: "b", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "FMOV_vec_d",
+        mask: 0xfff8fc00,
+        value: 0x6f00f400,
+        feature: None,
+        fields: &[
+            Field { name: "a", low: 16, width: 3 },
+            Field { name: "b", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
 ];
 
 /// Where each bucket's lines start.
@@ -2052,175 +4265,175 @@ pub(crate) static BUCKET_START: [u16; 4097] = [
     316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316,
     316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316,
     316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316,
-    316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316,
-    316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316,
-    316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316,
-    316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316,
-    316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316,
-    316, 316, 316, 316, 316, 316, 316, 318, 320, 322, 324, 326, 328, 330, 332, 334, 336, 338, 340, 342, 344, 346, 348,
-    350, 352, 354, 356, 358, 360, 362, 364, 366, 368, 370, 372, 374, 376, 378, 380, 382, 384, 386, 388, 390, 392, 394,
-    396, 398, 400, 402, 404, 406, 408, 410, 412, 414, 416, 418, 420, 422, 424, 426, 428, 430, 432, 434, 436, 438, 440,
-    442, 444, 446, 448, 450, 452, 454, 456, 458, 460, 462, 464, 466, 468, 470, 472, 474, 476, 478, 480, 482, 484, 486,
-    488, 490, 492, 494, 496, 498, 500, 502, 504, 506, 508, 508, 508, 508, 508, 508, 508, 508, 508, 508, 508, 508, 508,
-    508, 508, 508, 508, 508, 508, 508, 508, 508, 508, 508, 508, 508, 508, 508, 508, 508, 508, 508, 508, 510, 512, 514,
-    516, 518, 520, 522, 524, 526, 528, 530, 532, 534, 536, 538, 540, 542, 544, 546, 548, 550, 552, 554, 556, 558, 560,
-    562, 564, 566, 568, 570, 572, 574, 576, 578, 580, 582, 584, 586, 588, 590, 592, 594, 596, 598, 600, 602, 604, 606,
-    608, 610, 612, 614, 616, 618, 620, 622, 624, 626, 628, 630, 632, 634, 636, 638, 640, 642, 644, 646, 648, 650, 652,
-    654, 656, 658, 660, 662, 664, 666, 668, 670, 672, 674, 676, 678, 680, 682, 684, 686, 688, 690, 692, 694, 696, 698,
-    700, 701, 702, 703, 704, 705, 706, 707, 708, 708, 708, 708, 708, 708, 708, 708, 708, 709, 710, 711, 712, 713, 714,
-    715, 716, 716, 716, 716, 716, 716, 716, 716, 716, 722, 728, 734, 740, 746, 752, 758, 764, 768, 772, 776, 780, 784,
-    788, 792, 796, 800, 804, 808, 812, 816, 820, 824, 828, 831, 834, 837, 840, 843, 846, 849, 852, 855, 858, 861, 864,
-    867, 870, 873, 876, 882, 888, 894, 900, 906, 912, 918, 924, 927, 930, 933, 936, 939, 942, 945, 948, 951, 954, 957,
-    960, 963, 966, 969, 972, 992, 1006, 1020, 1034, 1045, 1053, 1061, 1069, 1073, 1077, 1081, 1085, 1089, 1093, 1097,
-    1101, 1103, 1105, 1107, 1109, 1111, 1113, 1115, 1117, 1119, 1121, 1123, 1125, 1127, 1129, 1131, 1133, 1135, 1137,
-    1139, 1141, 1143, 1145, 1147, 1149, 1151, 1153, 1155, 1157, 1159, 1161, 1163, 1165, 1167, 1169, 1171, 1173, 1175,
-    1177, 1179, 1181, 1183, 1185, 1187, 1189, 1191, 1193, 1195, 1197, 1200, 1202, 1204, 1206, 1208, 1210, 1212, 1214,
-    1217, 1219, 1221, 1223, 1225, 1227, 1229, 1231, 1234, 1236, 1238, 1240, 1242, 1244, 1246, 1248, 1250, 1252, 1254,
-    1256, 1258, 1260, 1262, 1264, 1267, 1269, 1271, 1273, 1275, 1277, 1279, 1281, 1283, 1285, 1287, 1289, 1291, 1293,
-    1295, 1297, 1299, 1301, 1303, 1305, 1307, 1309, 1311, 1313, 1315, 1317, 1319, 1321, 1323, 1325, 1327, 1329, 1331,
-    1333, 1335, 1337, 1339, 1341, 1343, 1345, 1347, 1349, 1351, 1353, 1355, 1357, 1359, 1361, 1363, 1365, 1367, 1369,
-    1371, 1373, 1375, 1377, 1379, 1381, 1383, 1385, 1387, 1389, 1391, 1393, 1395, 1397, 1399, 1401, 1403, 1405, 1407,
-    1409, 1411, 1413, 1415, 1417, 1419, 1421, 1423, 1425, 1427, 1429, 1431, 1433, 1435, 1437, 1439, 1441, 1443, 1445,
-    1447, 1449, 1451, 1453, 1455, 1457, 1460, 1463, 1466, 1469, 1472, 1475, 1478, 1481, 1484, 1487, 1490, 1493, 1496,
-    1499, 1502, 1505, 1508, 1511, 1514, 1517, 1520, 1523, 1526, 1529, 1532, 1535, 1538, 1541, 1544, 1547, 1550, 1553,
-    1556, 1559, 1562, 1565, 1568, 1571, 1574, 1577, 1580, 1583, 1586, 1589, 1592, 1595, 1598, 1601, 1604, 1607, 1610,
-    1613, 1616, 1619, 1622, 1625, 1628, 1631, 1634, 1637, 1640, 1643, 1646, 1649, 1650, 1650, 1650, 1650, 1651, 1651,
-    1651, 1651, 1651, 1651, 1651, 1651, 1651, 1651, 1651, 1651, 1652, 1652, 1652, 1652, 1653, 1653, 1653, 1653, 1653,
-    1653, 1653, 1653, 1653, 1653, 1653, 1653, 1654, 1654, 1654, 1654, 1655, 1655, 1655, 1655, 1655, 1655, 1655, 1655,
-    1655, 1655, 1655, 1655, 1656, 1656, 1656, 1656, 1657, 1657, 1657, 1657, 1657, 1657, 1657, 1657, 1657, 1657, 1657,
-    1657, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659,
-    1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1659, 1661, 1663, 1663, 1663, 1665,
-    1667, 1667, 1667, 1667, 1667, 1667, 1667, 1667, 1667, 1667, 1667, 1670, 1673, 1678, 1682, 1684, 1686, 1687, 1688,
-    1688, 1688, 1688, 1688, 1688, 1688, 1688, 1688, 1690, 1692, 1694, 1696, 1698, 1700, 1702, 1704, 1706, 1708, 1710,
-    1712, 1714, 1716, 1718, 1720, 1721, 1722, 1723, 1724, 1725, 1726, 1727, 1728, 1728, 1728, 1728, 1728, 1728, 1728,
-    1728, 1728, 1728, 1728, 1728, 1728, 1728, 1728, 1728, 1728, 1730, 1732, 1734, 1736, 1738, 1740, 1742, 1744, 1745,
-    1746, 1747, 1748, 1749, 1750, 1751, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752, 1752,
-    1752, 1752, 1752, 1752, 1753, 1754, 1755, 1756, 1757, 1758, 1759, 1760, 1761, 1762, 1763, 1764, 1765, 1766, 1767,
-    1768, 1769, 1770, 1771, 1772, 1773, 1774, 1775, 1776, 1777, 1778, 1779, 1780, 1781, 1782, 1783, 1784, 1785, 1786,
-    1787, 1788, 1789, 1790, 1791, 1792, 1793, 1794, 1795, 1796, 1797, 1798, 1799, 1800, 1802, 1804, 1806, 1808, 1810,
-    1812, 1814, 1816, 1818, 1820, 1822, 1824, 1826, 1828, 1830, 1832, 1833, 1834, 1835, 1836, 1837, 1838, 1839, 1840,
-    1841, 1842, 1843, 1844, 1845, 1846, 1847, 1848, 1850, 1852, 1854, 1856, 1858, 1860, 1862, 1864, 1866, 1868, 1870,
-    1872, 1874, 1876, 1878, 1880, 1881, 1882, 1883, 1884, 1885, 1886, 1887, 1888, 1889, 1890, 1891, 1892, 1893, 1894,
-    1895, 1896, 1898, 1900, 1902, 1904, 1906, 1908, 1910, 1912, 1914, 1916, 1918, 1920, 1922, 1924, 1926, 1928, 1930,
-    1932, 1934, 1936, 1938, 1940, 1942, 1944, 1946, 1948, 1950, 1952, 1954, 1956, 1958, 1960, 1962, 1964, 1966, 1968,
-    1970, 1972, 1974, 1976, 1978, 1980, 1982, 1984, 1986, 1988, 1990, 1992, 1994, 1996, 1998, 2000, 2002, 2004, 2006,
-    2008, 2010, 2012, 2014, 2016, 2018, 2020, 2022, 2024, 2026, 2028, 2030, 2032, 2034, 2036, 2038, 2040, 2042, 2044,
-    2046, 2048, 2050, 2052, 2054, 2056, 2058, 2060, 2062, 2064, 2066, 2068, 2070, 2072, 2074, 2076, 2078, 2080, 2082,
-    2084, 2086, 2088, 2090, 2092, 2094, 2096, 2098, 2100, 2102, 2104, 2104, 2104, 2104, 2104, 2104, 2104, 2104, 2104,
-    2106, 2108, 2110, 2112, 2114, 2116, 2118, 2120, 2120, 2120, 2120, 2120, 2120, 2120, 2120, 2120, 2122, 2124, 2126,
-    2128, 2130, 2132, 2134, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136,
-    2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136,
-    2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136,
-    2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136,
-    2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136,
-    2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136,
-    2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136,
-    2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136,
-    2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136,
-    2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136,
-    2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136,
-    2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136,
-    2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136,
-    2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136, 2136,
-    2136, 2136, 2136, 2138, 2140, 2142, 2144, 2146, 2148, 2150, 2152, 2154, 2156, 2158, 2160, 2162, 2164, 2166, 2168,
-    2170, 2172, 2174, 2176, 2178, 2180, 2182, 2184, 2186, 2188, 2190, 2192, 2194, 2196, 2198, 2200, 2202, 2204, 2206,
-    2208, 2210, 2212, 2214, 2216, 2218, 2220, 2222, 2224, 2226, 2228, 2230, 2232, 2234, 2236, 2238, 2240, 2242, 2244,
-    2246, 2248, 2250, 2252, 2254, 2256, 2258, 2260, 2262, 2264, 2266, 2268, 2270, 2272, 2274, 2276, 2278, 2280, 2282,
-    2284, 2286, 2288, 2290, 2292, 2294, 2296, 2298, 2300, 2302, 2304, 2306, 2308, 2310, 2312, 2314, 2316, 2318, 2320,
-    2322, 2324, 2326, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328,
-    2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2328, 2330, 2332,
-    2334, 2336, 2338, 2340, 2342, 2344, 2346, 2348, 2350, 2352, 2354, 2356, 2358, 2360, 2362, 2364, 2366, 2368, 2370,
-    2372, 2374, 2376, 2378, 2380, 2382, 2384, 2386, 2388, 2390, 2392, 2393, 2394, 2395, 2396, 2397, 2398, 2399, 2400,
-    2401, 2402, 2403, 2404, 2405, 2406, 2407, 2408, 2409, 2410, 2411, 2412, 2413, 2414, 2415, 2416, 2417, 2418, 2419,
-    2420, 2421, 2422, 2423, 2424, 2425, 2426, 2427, 2428, 2429, 2430, 2431, 2432, 2433, 2434, 2435, 2436, 2437, 2438,
-    2439, 2440, 2441, 2442, 2443, 2444, 2445, 2446, 2447, 2448, 2449, 2450, 2451, 2452, 2453, 2454, 2455, 2456, 2456,
-    2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456,
-    2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2456, 2457, 2458, 2459, 2460, 2461, 2462, 2463,
-    2464, 2465, 2466, 2467, 2468, 2469, 2470, 2471, 2472, 2473, 2474, 2475, 2476, 2477, 2478, 2479, 2480, 2481, 2482,
-    2483, 2484, 2485, 2486, 2487, 2488, 2489, 2490, 2491, 2492, 2493, 2494, 2495, 2496, 2497, 2498, 2499, 2500, 2501,
-    2502, 2503, 2504, 2505, 2506, 2507, 2508, 2509, 2510, 2511, 2512, 2513, 2514, 2515, 2516, 2517, 2518, 2519, 2520,
-    2521, 2522, 2523, 2524, 2525, 2526, 2527, 2528, 2529, 2530, 2531, 2532, 2533, 2534, 2535, 2536, 2537, 2538, 2539,
-    2540, 2541, 2542, 2543, 2544, 2545, 2546, 2547, 2548, 2549, 2550, 2551, 2552, 2553, 2554, 2555, 2556, 2557, 2558,
-    2559, 2560, 2561, 2562, 2563, 2564, 2565, 2566, 2567, 2568, 2569, 2570, 2571, 2572, 2573, 2574, 2575, 2576, 2577,
-    2578, 2579, 2580, 2581, 2582, 2583, 2584, 2585, 2586, 2587, 2588, 2589, 2590, 2591, 2592, 2593, 2594, 2595, 2596,
-    2597, 2598, 2599, 2600, 2601, 2602, 2603, 2604, 2605, 2606, 2607, 2608, 2609, 2610, 2611, 2612, 2613, 2614, 2615,
-    2616, 2617, 2618, 2619, 2620, 2621, 2622, 2623, 2624, 2625, 2626, 2627, 2628, 2629, 2630, 2631, 2632, 2633, 2634,
-    2635, 2636, 2637, 2638, 2639, 2640, 2641, 2642, 2643, 2644, 2645, 2646, 2647, 2648, 2649, 2650, 2651, 2652, 2653,
-    2654, 2655, 2656, 2657, 2658, 2659, 2660, 2661, 2662, 2663, 2664, 2665, 2666, 2667, 2668, 2669, 2670, 2671, 2672,
-    2673, 2674, 2675, 2676, 2677, 2678, 2679, 2680, 2681, 2682, 2683, 2684, 2685, 2686, 2687, 2688, 2689, 2690, 2691,
-    2692, 2693, 2694, 2695, 2696, 2697, 2698, 2699, 2700, 2701, 2702, 2703, 2704, 2705, 2706, 2707, 2708, 2709, 2710,
-    2711, 2712, 2713, 2714, 2715, 2716, 2717, 2718, 2719, 2720, 2725, 2725, 2726, 2726, 2730, 2730, 2731, 2731, 2732,
-    2733, 2734, 2735, 2736, 2737, 2738, 2739, 2744, 2744, 2745, 2745, 2749, 2749, 2750, 2750, 2752, 2753, 2754, 2755,
-    2757, 2758, 2759, 2760, 2766, 2766, 2768, 2768, 2772, 2772, 2774, 2774, 2775, 2776, 2777, 2778, 2779, 2780, 2781,
-    2782, 2787, 2787, 2788, 2788, 2792, 2792, 2793, 2793, 2794, 2795, 2796, 2797, 2798, 2799, 2800, 2801, 2802, 2803,
-    2804, 2805, 2806, 2807, 2808, 2809, 2810, 2811, 2812, 2813, 2814, 2815, 2816, 2817, 2818, 2819, 2820, 2821, 2822,
-    2823, 2824, 2825, 2827, 2829, 2831, 2833, 2835, 2837, 2839, 2841, 2843, 2845, 2847, 2849, 2851, 2853, 2855, 2857,
-    2858, 2859, 2860, 2861, 2862, 2863, 2864, 2865, 2866, 2867, 2868, 2869, 2870, 2871, 2872, 2873, 2875, 2876, 2878,
-    2878, 2878, 2878, 2878, 2878, 2878, 2878, 2878, 2878, 2878, 2878, 2878, 2878, 2880, 2880, 2882, 2882, 2884, 2884,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886, 2886,
-    2886,
+    316, 316, 316, 318, 322, 323, 323, 325, 329, 331, 331, 331, 331, 331, 331, 331, 331, 331, 331, 333, 337, 338, 338,
+    340, 344, 346, 346, 346, 346, 346, 346, 346, 346, 346, 346, 347, 352, 353, 353, 355, 360, 361, 361, 361, 361, 361,
+    361, 361, 361, 361, 361, 362, 366, 367, 367, 369, 374, 375, 375, 375, 375, 375, 375, 376, 376, 376, 376, 377, 377,
+    377, 377, 377, 377, 378, 378, 379, 379, 379, 379, 379, 379, 380, 380, 381, 381, 381, 381, 381, 381, 382, 382, 382,
+    382, 382, 385, 385, 388, 388, 388, 388, 388, 388, 391, 391, 394, 394, 394, 394, 394, 394, 397, 397, 400, 400, 400,
+    400, 400, 400, 400, 400, 400, 400, 402, 404, 406, 408, 410, 412, 414, 416, 418, 420, 422, 424, 426, 428, 430, 432,
+    434, 436, 438, 440, 442, 444, 446, 448, 450, 452, 454, 456, 458, 460, 462, 464, 466, 468, 470, 472, 474, 476, 478,
+    480, 482, 484, 486, 488, 490, 492, 494, 496, 498, 500, 502, 504, 506, 508, 510, 512, 514, 516, 518, 520, 522, 524,
+    526, 528, 530, 532, 534, 536, 538, 540, 542, 544, 546, 548, 550, 552, 554, 556, 558, 560, 562, 564, 566, 568, 570,
+    572, 574, 576, 578, 580, 582, 584, 586, 588, 590, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592,
+    592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 594, 596, 598,
+    600, 602, 604, 606, 608, 610, 612, 614, 616, 618, 620, 622, 624, 626, 628, 630, 632, 634, 636, 638, 640, 642, 644,
+    646, 648, 650, 652, 654, 656, 658, 660, 662, 664, 666, 668, 670, 672, 674, 676, 678, 680, 682, 684, 686, 688, 690,
+    692, 694, 696, 698, 700, 702, 704, 706, 708, 710, 712, 714, 716, 718, 720, 722, 724, 726, 728, 730, 732, 734, 736,
+    738, 740, 742, 744, 746, 748, 750, 752, 754, 756, 758, 760, 762, 764, 766, 768, 770, 772, 774, 776, 778, 780, 782,
+    784, 785, 786, 787, 788, 789, 790, 791, 792, 792, 792, 792, 792, 792, 792, 792, 792, 793, 794, 795, 796, 797, 798,
+    799, 800, 800, 800, 800, 800, 800, 800, 800, 800, 806, 812, 818, 824, 830, 836, 842, 848, 852, 856, 860, 864, 868,
+    872, 876, 880, 884, 888, 892, 896, 900, 904, 908, 912, 915, 918, 921, 924, 927, 930, 933, 936, 939, 942, 945, 948,
+    951, 954, 957, 960, 966, 972, 978, 984, 990, 996, 1002, 1008, 1011, 1014, 1017, 1020, 1023, 1026, 1029, 1032, 1035,
+    1038, 1041, 1044, 1047, 1050, 1053, 1056, 1076, 1090, 1104, 1118, 1129, 1137, 1145, 1153, 1157, 1161, 1165, 1169,
+    1173, 1177, 1181, 1185, 1187, 1189, 1191, 1193, 1195, 1197, 1199, 1201, 1203, 1205, 1207, 1209, 1211, 1213, 1215,
+    1217, 1219, 1221, 1223, 1225, 1227, 1229, 1231, 1233, 1235, 1237, 1239, 1241, 1243, 1245, 1247, 1249, 1251, 1253,
+    1255, 1257, 1259, 1261, 1263, 1265, 1267, 1269, 1271, 1273, 1275, 1277, 1279, 1281, 1284, 1286, 1288, 1290, 1292,
+    1294, 1296, 1298, 1301, 1303, 1305, 1307, 1309, 1311, 1313, 1315, 1318, 1320, 1322, 1324, 1326, 1328, 1330, 1332,
+    1334, 1336, 1338, 1340, 1342, 1344, 1346, 1348, 1351, 1353, 1355, 1357, 1359, 1361, 1363, 1365, 1367, 1369, 1371,
+    1373, 1375, 1377, 1379, 1381, 1383, 1385, 1387, 1389, 1391, 1393, 1395, 1397, 1399, 1401, 1403, 1405, 1407, 1409,
+    1411, 1413, 1415, 1417, 1419, 1421, 1423, 1425, 1427, 1429, 1431, 1433, 1435, 1437, 1439, 1441, 1443, 1445, 1447,
+    1449, 1451, 1453, 1455, 1457, 1459, 1461, 1463, 1465, 1467, 1469, 1471, 1473, 1475, 1477, 1479, 1481, 1483, 1485,
+    1487, 1489, 1491, 1493, 1495, 1497, 1499, 1501, 1503, 1505, 1507, 1509, 1511, 1513, 1515, 1517, 1519, 1521, 1523,
+    1525, 1527, 1529, 1531, 1533, 1535, 1537, 1539, 1541, 1544, 1547, 1550, 1553, 1556, 1559, 1562, 1565, 1568, 1571,
+    1574, 1577, 1580, 1583, 1586, 1589, 1592, 1595, 1598, 1601, 1604, 1607, 1610, 1613, 1616, 1619, 1622, 1625, 1628,
+    1631, 1634, 1637, 1640, 1643, 1646, 1649, 1652, 1655, 1658, 1661, 1664, 1667, 1670, 1673, 1676, 1679, 1682, 1685,
+    1688, 1691, 1694, 1697, 1700, 1703, 1706, 1709, 1712, 1715, 1718, 1721, 1724, 1727, 1730, 1733, 1734, 1734, 1734,
+    1734, 1735, 1735, 1735, 1735, 1735, 1735, 1735, 1735, 1735, 1735, 1735, 1735, 1736, 1736, 1736, 1736, 1737, 1737,
+    1737, 1737, 1737, 1737, 1737, 1737, 1737, 1737, 1737, 1737, 1738, 1738, 1738, 1738, 1739, 1739, 1739, 1739, 1739,
+    1739, 1739, 1739, 1739, 1739, 1739, 1739, 1740, 1740, 1740, 1740, 1741, 1741, 1741, 1741, 1741, 1741, 1741, 1741,
+    1741, 1741, 1741, 1741, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743,
+    1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1745, 1747,
+    1747, 1747, 1749, 1751, 1751, 1751, 1751, 1751, 1751, 1751, 1751, 1751, 1751, 1751, 1754, 1757, 1762, 1766, 1768,
+    1770, 1771, 1772, 1772, 1772, 1772, 1772, 1772, 1772, 1772, 1772, 1774, 1776, 1778, 1780, 1782, 1784, 1786, 1788,
+    1790, 1792, 1794, 1796, 1798, 1800, 1802, 1804, 1805, 1806, 1807, 1808, 1809, 1810, 1811, 1812, 1812, 1812, 1812,
+    1812, 1812, 1812, 1812, 1812, 1812, 1812, 1812, 1812, 1812, 1812, 1812, 1812, 1814, 1816, 1818, 1820, 1822, 1824,
+    1826, 1828, 1829, 1830, 1831, 1832, 1833, 1834, 1835, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836,
+    1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836,
+    1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836,
+    1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836,
+    1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836,
+    1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836,
+    1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836,
+    1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1840, 1844, 1848, 1852, 1856, 1860,
+    1864, 1868, 1899, 1902, 1909, 1910, 1911, 1913, 1919, 1922, 1926, 1930, 1934, 1938, 1942, 1946, 1950, 1954, 1986,
+    1989, 1996, 1997, 1998, 2000, 2006, 2009, 2009, 2009, 2009, 2009, 2009, 2009, 2009, 2009, 2011, 2011, 2014, 2014,
+    2014, 2014, 2018, 2019, 2019, 2019, 2019, 2019, 2019, 2019, 2019, 2019, 2021, 2021, 2024, 2024, 2024, 2024, 2028,
+    2029, 2031, 2033, 2035, 2037, 2039, 2041, 2043, 2045, 2047, 2050, 2052, 2054, 2056, 2058, 2060, 2063, 2065, 2068,
+    2070, 2072, 2074, 2076, 2078, 2081, 2083, 2086, 2088, 2090, 2092, 2094, 2096, 2099, 2099, 2099, 2099, 2099, 2102,
+    2102, 2105, 2105, 2105, 2105, 2105, 2105, 2108, 2108, 2111, 2111, 2111, 2111, 2111, 2111, 2114, 2114, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
+    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2118, 2119, 2120, 2121, 2122, 2123, 2124, 2125, 2126, 2127, 2128, 2129,
+    2130, 2131, 2132, 2133, 2134, 2135, 2136, 2137, 2138, 2139, 2140, 2141, 2142, 2143, 2144, 2145, 2146, 2147, 2148,
+    2149, 2150, 2151, 2152, 2153, 2154, 2155, 2156, 2157, 2158, 2159, 2160, 2161, 2162, 2163, 2164, 2165, 2167, 2169,
+    2171, 2173, 2175, 2177, 2179, 2181, 2183, 2185, 2187, 2189, 2191, 2193, 2195, 2197, 2198, 2199, 2200, 2201, 2202,
+    2203, 2204, 2205, 2206, 2207, 2208, 2209, 2210, 2211, 2212, 2213, 2215, 2217, 2219, 2221, 2223, 2225, 2227, 2229,
+    2231, 2233, 2235, 2237, 2239, 2241, 2243, 2245, 2246, 2247, 2248, 2249, 2250, 2251, 2252, 2253, 2254, 2255, 2256,
+    2257, 2258, 2259, 2260, 2261, 2263, 2265, 2267, 2269, 2271, 2273, 2275, 2277, 2279, 2281, 2283, 2285, 2287, 2289,
+    2291, 2293, 2295, 2297, 2299, 2301, 2303, 2305, 2307, 2309, 2311, 2313, 2315, 2317, 2319, 2321, 2323, 2325, 2327,
+    2329, 2331, 2333, 2335, 2337, 2339, 2341, 2343, 2345, 2347, 2349, 2351, 2353, 2355, 2357, 2359, 2361, 2363, 2365,
+    2367, 2369, 2371, 2373, 2375, 2377, 2379, 2381, 2383, 2385, 2387, 2389, 2391, 2393, 2395, 2397, 2399, 2401, 2403,
+    2405, 2407, 2409, 2411, 2413, 2415, 2417, 2419, 2421, 2423, 2425, 2427, 2429, 2431, 2433, 2435, 2437, 2439, 2441,
+    2443, 2445, 2447, 2449, 2451, 2453, 2455, 2457, 2459, 2461, 2463, 2465, 2467, 2469, 2469, 2469, 2469, 2469, 2469,
+    2469, 2469, 2469, 2471, 2473, 2475, 2477, 2479, 2481, 2483, 2485, 2485, 2485, 2485, 2485, 2485, 2485, 2485, 2485,
+    2487, 2489, 2491, 2493, 2495, 2497, 2499, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
+    2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
+    2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
+    2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
+    2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
+    2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
+    2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
+    2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
+    2501, 2503, 2507, 2508, 2508, 2510, 2514, 2516, 2516, 2516, 2516, 2516, 2516, 2516, 2516, 2516, 2516, 2518, 2522,
+    2523, 2523, 2525, 2528, 2530, 2530, 2530, 2530, 2530, 2530, 2530, 2530, 2530, 2530, 2532, 2536, 2537, 2537, 2539,
+    2546, 2546, 2546, 2546, 2546, 2546, 2546, 2546, 2546, 2546, 2546, 2548, 2550, 2551, 2551, 2553, 2559, 2559, 2559,
+    2559, 2559, 2559, 2559, 2560, 2560, 2560, 2560, 2561, 2561, 2561, 2561, 2561, 2561, 2562, 2562, 2563, 2563, 2563,
+    2563, 2563, 2563, 2564, 2564, 2565, 2565, 2565, 2565, 2565, 2565, 2566, 2566, 2566, 2566, 2566, 2567, 2567, 2568,
+    2568, 2568, 2568, 2568, 2568, 2569, 2569, 2570, 2570, 2570, 2570, 2570, 2570, 2571, 2571, 2572, 2572, 2572, 2572,
+    2572, 2572, 2572, 2572, 2572, 2572, 2574, 2576, 2578, 2580, 2582, 2584, 2586, 2588, 2590, 2592, 2594, 2596, 2598,
+    2600, 2602, 2604, 2606, 2608, 2610, 2612, 2614, 2616, 2618, 2620, 2622, 2624, 2626, 2628, 2630, 2632, 2634, 2636,
+    2638, 2640, 2642, 2644, 2646, 2648, 2650, 2652, 2654, 2656, 2658, 2660, 2662, 2664, 2666, 2668, 2670, 2672, 2674,
+    2676, 2678, 2680, 2682, 2684, 2686, 2688, 2690, 2692, 2694, 2696, 2698, 2700, 2702, 2704, 2706, 2708, 2710, 2712,
+    2714, 2716, 2718, 2720, 2722, 2724, 2726, 2728, 2730, 2732, 2734, 2736, 2738, 2740, 2742, 2744, 2746, 2748, 2750,
+    2752, 2754, 2756, 2758, 2760, 2762, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764,
+    2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764,
+    2764, 2766, 2768, 2770, 2772, 2774, 2776, 2778, 2780, 2782, 2784, 2786, 2788, 2790, 2792, 2794, 2796, 2798, 2800,
+    2802, 2804, 2806, 2808, 2810, 2812, 2814, 2816, 2818, 2820, 2822, 2824, 2826, 2828, 2829, 2830, 2831, 2832, 2833,
+    2834, 2835, 2836, 2837, 2838, 2839, 2840, 2841, 2842, 2843, 2844, 2845, 2846, 2847, 2848, 2849, 2850, 2851, 2852,
+    2853, 2854, 2855, 2856, 2857, 2858, 2859, 2860, 2861, 2862, 2863, 2864, 2865, 2866, 2867, 2868, 2869, 2870, 2871,
+    2872, 2873, 2874, 2875, 2876, 2877, 2878, 2879, 2880, 2881, 2882, 2883, 2884, 2885, 2886, 2887, 2888, 2889, 2890,
+    2891, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892,
+    2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2893, 2894, 2895, 2896,
+    2897, 2898, 2899, 2900, 2901, 2902, 2903, 2904, 2905, 2906, 2907, 2908, 2909, 2910, 2911, 2912, 2913, 2914, 2915,
+    2916, 2917, 2918, 2919, 2920, 2921, 2922, 2923, 2924, 2925, 2926, 2927, 2928, 2929, 2930, 2931, 2932, 2933, 2934,
+    2935, 2936, 2937, 2938, 2939, 2940, 2941, 2942, 2943, 2944, 2945, 2946, 2947, 2948, 2949, 2950, 2951, 2952, 2953,
+    2954, 2955, 2956, 2957, 2958, 2959, 2960, 2961, 2962, 2963, 2964, 2965, 2966, 2967, 2968, 2969, 2970, 2971, 2972,
+    2973, 2974, 2975, 2976, 2977, 2978, 2979, 2980, 2981, 2982, 2983, 2984, 2985, 2986, 2987, 2988, 2989, 2990, 2991,
+    2992, 2993, 2994, 2995, 2996, 2997, 2998, 2999, 3000, 3001, 3002, 3003, 3004, 3005, 3006, 3007, 3008, 3009, 3010,
+    3011, 3012, 3013, 3014, 3015, 3016, 3017, 3018, 3019, 3020, 3021, 3022, 3023, 3024, 3025, 3026, 3027, 3028, 3029,
+    3030, 3031, 3032, 3033, 3034, 3035, 3036, 3037, 3038, 3039, 3040, 3041, 3042, 3043, 3044, 3045, 3046, 3047, 3048,
+    3049, 3050, 3051, 3052, 3053, 3054, 3055, 3056, 3057, 3058, 3059, 3060, 3061, 3062, 3063, 3064, 3065, 3066, 3067,
+    3068, 3069, 3070, 3071, 3072, 3073, 3074, 3075, 3076, 3077, 3078, 3079, 3080, 3081, 3082, 3083, 3084, 3085, 3086,
+    3087, 3088, 3089, 3090, 3091, 3092, 3093, 3094, 3095, 3096, 3097, 3098, 3099, 3100, 3101, 3102, 3103, 3104, 3105,
+    3106, 3107, 3108, 3109, 3110, 3111, 3112, 3113, 3114, 3115, 3116, 3117, 3118, 3119, 3120, 3121, 3122, 3123, 3124,
+    3125, 3126, 3127, 3128, 3129, 3130, 3131, 3132, 3133, 3134, 3135, 3136, 3137, 3138, 3139, 3140, 3141, 3142, 3143,
+    3144, 3145, 3146, 3147, 3148, 3149, 3150, 3151, 3152, 3153, 3154, 3155, 3156, 3161, 3161, 3162, 3162, 3166, 3166,
+    3167, 3167, 3168, 3169, 3170, 3171, 3172, 3173, 3174, 3175, 3180, 3180, 3181, 3181, 3185, 3185, 3186, 3186, 3188,
+    3189, 3190, 3191, 3193, 3194, 3195, 3196, 3202, 3202, 3204, 3204, 3208, 3208, 3210, 3210, 3211, 3212, 3213, 3214,
+    3215, 3216, 3217, 3218, 3223, 3223, 3224, 3224, 3228, 3228, 3229, 3229, 3230, 3231, 3232, 3233, 3234, 3235, 3236,
+    3237, 3238, 3239, 3240, 3241, 3242, 3243, 3244, 3245, 3246, 3247, 3248, 3249, 3250, 3251, 3252, 3253, 3254, 3255,
+    3256, 3257, 3258, 3259, 3260, 3261, 3263, 3265, 3267, 3269, 3271, 3273, 3275, 3277, 3279, 3281, 3283, 3285, 3287,
+    3289, 3291, 3293, 3294, 3295, 3296, 3297, 3298, 3299, 3300, 3301, 3302, 3303, 3304, 3305, 3306, 3307, 3308, 3309,
+    3311, 3312, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3316, 3316, 3318,
+    3318, 3320, 3320, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
+    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
+    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
+    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
+    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
+    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
+    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
+    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
+    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
+    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
+    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
+    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
+    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3323,
+    3326, 3327, 3327, 3327, 3331, 3331, 3331, 3331, 3331, 3331, 3331, 3331, 3331, 3331, 3331, 3332, 3336, 3337, 3337,
+    3337, 3341, 3341, 3341, 3341, 3341, 3341, 3341, 3341, 3341, 3341, 3341, 3342, 3345, 3346, 3346, 3347, 3351, 3351,
+    3351, 3351, 3351, 3351, 3351, 3351, 3351, 3351, 3351, 3352, 3355, 3356, 3356, 3357, 3361, 3361, 3361, 3361, 3361,
+    3361, 3361, 3361, 3361, 3361, 3361, 3362, 3362, 3362, 3362, 3362, 3362, 3363, 3363, 3364, 3364, 3364, 3364, 3364,
+    3364, 3365, 3365, 3366, 3366, 3366, 3366, 3366, 3366, 3367, 3367, 3367, 3367, 3367, 3368, 3368, 3369, 3369, 3369,
+    3369, 3369, 3369, 3370, 3370, 3371, 3371, 3371, 3371, 3371, 3371, 3372, 3372, 3373, 3373, 3373, 3373, 3373, 3373,
+    3373, 3373, 3373, 3373,
 ];
 
 /// Mask, value and line of the members of all buckets.
-pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 2886] = [
+pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 3373] = [
     (0xffff0000, 0x00000000, 18),
     (0xffff0000, 0x00000000, 18),
     (0xffff0000, 0x00000000, 18),
@@ -2537,6 +4750,90 @@ pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 2886] = [
     (0x7f200000, 0x4b000000, 76),
     (0x7f200000, 0x0b000000, 72),
     (0x7f200000, 0x4b000000, 76),
+    (0xbfa0fc00, 0x0e20c400, 247),
+    (0xbfa0fc00, 0x0e20e400, 266),
+    (0xbfbffc00, 0x0e21a800, 285),
+    (0xbfbffc00, 0x0e21c800, 287),
+    (0xbfbffc00, 0x0e218800, 302),
+    (0xbfbffc00, 0x0e216800, 311),
+    (0xbfa0fc00, 0x0e20cc00, 259),
+    (0xbfa0fc00, 0x0e20d400, 248),
+    (0xbfa0fc00, 0x0e20f400, 250),
+    (0xbfbffc00, 0x0e21b800, 286),
+    (0xbfbffc00, 0x0e21d800, 295),
+    (0xbfbffc00, 0x0e219800, 303),
+    (0xbfbffc00, 0x0e217800, 313),
+    (0xbfa0fc00, 0x0e20dc00, 249),
+    (0xbfa0fc00, 0x0e20fc00, 251),
+    (0xbfa0fc00, 0x0e20c400, 247),
+    (0xbfa0fc00, 0x0e20e400, 266),
+    (0xbfbffc00, 0x0e21a800, 285),
+    (0xbfbffc00, 0x0e21c800, 287),
+    (0xbfbffc00, 0x0e218800, 302),
+    (0xbfbffc00, 0x0e216800, 311),
+    (0xbfa0fc00, 0x0e20cc00, 259),
+    (0xbfa0fc00, 0x0e20d400, 248),
+    (0xbfa0fc00, 0x0e20f400, 250),
+    (0xbfbffc00, 0x0e21b800, 286),
+    (0xbfbffc00, 0x0e21d800, 295),
+    (0xbfbffc00, 0x0e219800, 303),
+    (0xbfbffc00, 0x0e217800, 313),
+    (0xbfa0fc00, 0x0e20dc00, 249),
+    (0xbfa0fc00, 0x0e20fc00, 251),
+    (0xbfa0fc00, 0x0ea0c400, 252),
+    (0xbffffc00, 0x0ea1c800, 309),
+    (0xbfbffc00, 0x0ea0c800, 280),
+    (0xbfbffc00, 0x0ea0e800, 282),
+    (0xbfbffc00, 0x0ea1a800, 288),
+    (0xbfbffc00, 0x0ea18800, 304),
+    (0xbfa0fc00, 0x0ea0cc00, 260),
+    (0xbfa0fc00, 0x0ea0d400, 253),
+    (0xbfa0fc00, 0x0ea0f400, 254),
+    (0xbfbffc00, 0x0ea0d800, 281),
+    (0xbfbffc00, 0x0ea1b800, 289),
+    (0xbfbffc00, 0x0ea1d800, 297),
+    (0xbfbffc00, 0x0ea0f800, 299),
+    (0xbfbffc00, 0x0ea19800, 305),
+    (0xbfa0fc00, 0x0ea0fc00, 255),
+    (0xbfa0fc00, 0x0ea0c400, 252),
+    (0xbfbffc00, 0x0ea0c800, 280),
+    (0xbfbffc00, 0x0ea0e800, 282),
+    (0xbfbffc00, 0x0ea1a800, 288),
+    (0xbfbffc00, 0x0ea18800, 304),
+    (0xbfa0fc00, 0x0ea0cc00, 260),
+    (0xbfa0fc00, 0x0ea0d400, 253),
+    (0xbfa0fc00, 0x0ea0f400, 254),
+    (0xbfbffc00, 0x0ea0d800, 281),
+    (0xbfbffc00, 0x0ea1b800, 289),
+    (0xbfbffc00, 0x0ea1d800, 297),
+    (0xbfbffc00, 0x0ea0f800, 299),
+    (0xbfbffc00, 0x0ea19800, 305),
+    (0xbfa0fc00, 0x0ea0fc00, 255),
+    (0xbff8fc00, 0x0f00f400, 376),
+    (0xbfe0fc00, 0x0f20e400, 360),
+    (0xbfe0fc00, 0x0f20fc00, 362),
+    (0xbfc0fc00, 0x0f40e400, 361),
+    (0xbfc0fc00, 0x0f40fc00, 363),
+    (0xbfc0fc00, 0x0f40e400, 361),
+    (0xbfc0fc00, 0x0f40fc00, 363),
+    (0xbfc0f400, 0x0f801000, 344),
+    (0xbfc0f400, 0x0f805000, 346),
+    (0xbfc0f400, 0x0f809000, 348),
+    (0xbfc0f400, 0x0f801000, 344),
+    (0xbfc0f400, 0x0f805000, 346),
+    (0xbfc0f400, 0x0f809000, 348),
+    (0xbfc0f400, 0x0f801000, 344),
+    (0xbfc0f400, 0x0f805000, 346),
+    (0xbfc0f400, 0x0f809000, 348),
+    (0xbfc0f400, 0x0f801000, 344),
+    (0xbfc0f400, 0x0f805000, 346),
+    (0xbfc0f400, 0x0f809000, 348),
+    (0xbfe0f400, 0x0fc01000, 345),
+    (0xbfe0f400, 0x0fc05000, 347),
+    (0xbfe0f400, 0x0fc09000, 349),
+    (0xbfe0f400, 0x0fc01000, 345),
+    (0xbfe0f400, 0x0fc05000, 347),
+    (0xbfe0f400, 0x0fc09000, 349),
     (0x9f000000, 0x10000000, 0),
     (0x9f000000, 0x90000000, 1),
     (0x9f000000, 0x10000000, 0),
@@ -3973,6 +6270,287 @@ pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 2886] = [
     (0xffe08000, 0x9bc00000, 123),
     (0xffe08000, 0x9bc00000, 123),
     (0xffe08000, 0x9bc00000, 123),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0xfffffc00, 0x1e22c000, 190),
+    (0xfffffc00, 0x1e23c000, 191),
+    (0xfffffc00, 0x1e260000, 236),
+    (0xfffffc00, 0x1e270000, 237),
+    (0xffbffc00, 0x1e204000, 186),
+    (0xffbffc00, 0x1e20c000, 187),
+    (0xffbffc00, 0x1e214000, 188),
+    (0xffbffc00, 0x1e21c000, 189),
+    (0xffbffc00, 0x1e244000, 196),
+    (0xffbffc00, 0x1e24c000, 197),
+    (0xffbffc00, 0x1e254000, 198),
+    (0xffbffc00, 0x1e25c000, 199),
+    (0xffbffc00, 0x1e264000, 200),
+    (0xffbffc00, 0x1e274000, 201),
+    (0xffbffc00, 0x1e27c000, 202),
+    (0xffa0fc1f, 0x1e202000, 216),
+    (0xffa0fc1f, 0x1e202008, 217),
+    (0xffa0fc1f, 0x1e202010, 218),
+    (0xffa0fc1f, 0x1e202018, 219),
+    (0x7fbffc00, 0x1e200000, 224),
+    (0x7fbffc00, 0x1e210000, 225),
+    (0x7fbffc00, 0x1e280000, 226),
+    (0x7fbffc00, 0x1e290000, 227),
+    (0x7fbffc00, 0x1e300000, 228),
+    (0x7fbffc00, 0x1e310000, 229),
+    (0x7fbffc00, 0x1e380000, 230),
+    (0x7fbffc00, 0x1e390000, 231),
+    (0x7fbffc00, 0x1e240000, 232),
+    (0x7fbffc00, 0x1e250000, 233),
+    (0x7fbffc00, 0x1e220000, 234),
+    (0x7fbffc00, 0x1e230000, 235),
+    (0xffa0fc00, 0x5e20e400, 275),
+    (0xffa00c10, 0x1e200400, 220),
+    (0xffa00c10, 0x1e200410, 221),
+    (0xffbffc00, 0x5e21a800, 319),
+    (0xffbffc00, 0x5e21c800, 321),
+    (0xffa0fc00, 0x1e200800, 203),
+    (0xffa0fc00, 0x1e202800, 205),
+    (0xffa0fc00, 0x1e204800, 207),
+    (0xffa0fc00, 0x1e206800, 209),
+    (0xffa0fc00, 0x1e208800, 211),
+    (0xffa00c00, 0x1e200c00, 222),
+    (0xffa01fe0, 0x1e201000, 223),
+    (0xffa00c10, 0x1e200400, 220),
+    (0xffa00c10, 0x1e200410, 221),
+    (0xffbffc00, 0x5e21b800, 320),
+    (0xffbffc00, 0x5e21d800, 329),
+    (0xffa0fc00, 0x1e201800, 204),
+    (0xffa0fc00, 0x1e203800, 206),
+    (0xffa0fc00, 0x1e205800, 208),
+    (0xffa0fc00, 0x1e207800, 210),
+    (0xffa0fc00, 0x5e20dc00, 271),
+    (0xffa0fc00, 0x5e20fc00, 272),
+    (0xffa00c00, 0x1e200c00, 222),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0xfffffc00, 0x1e624000, 192),
+    (0xfffffc00, 0x1e63c000, 193),
+    (0xfffffc00, 0x9e660000, 238),
+    (0xfffffc00, 0x9e670000, 239),
+    (0xfffffc00, 0x1e7e0000, 242),
+    (0xffbffc00, 0x1e204000, 186),
+    (0xffbffc00, 0x1e20c000, 187),
+    (0xffbffc00, 0x1e214000, 188),
+    (0xffbffc00, 0x1e21c000, 189),
+    (0xffbffc00, 0x1e244000, 196),
+    (0xffbffc00, 0x1e24c000, 197),
+    (0xffbffc00, 0x1e254000, 198),
+    (0xffbffc00, 0x1e25c000, 199),
+    (0xffbffc00, 0x1e264000, 200),
+    (0xffbffc00, 0x1e274000, 201),
+    (0xffbffc00, 0x1e27c000, 202),
+    (0xffa0fc1f, 0x1e202000, 216),
+    (0xffa0fc1f, 0x1e202008, 217),
+    (0xffa0fc1f, 0x1e202010, 218),
+    (0xffa0fc1f, 0x1e202018, 219),
+    (0x7fbffc00, 0x1e200000, 224),
+    (0x7fbffc00, 0x1e210000, 225),
+    (0x7fbffc00, 0x1e280000, 226),
+    (0x7fbffc00, 0x1e290000, 227),
+    (0x7fbffc00, 0x1e300000, 228),
+    (0x7fbffc00, 0x1e310000, 229),
+    (0x7fbffc00, 0x1e380000, 230),
+    (0x7fbffc00, 0x1e390000, 231),
+    (0x7fbffc00, 0x1e240000, 232),
+    (0x7fbffc00, 0x1e250000, 233),
+    (0x7fbffc00, 0x1e220000, 234),
+    (0x7fbffc00, 0x1e230000, 235),
+    (0xffa0fc00, 0x5e20e400, 275),
+    (0xffa00c10, 0x1e200400, 220),
+    (0xffa00c10, 0x1e200410, 221),
+    (0xffbffc00, 0x5e21a800, 319),
+    (0xffbffc00, 0x5e21c800, 321),
+    (0xffa0fc00, 0x1e200800, 203),
+    (0xffa0fc00, 0x1e202800, 205),
+    (0xffa0fc00, 0x1e204800, 207),
+    (0xffa0fc00, 0x1e206800, 209),
+    (0xffa0fc00, 0x1e208800, 211),
+    (0xffa00c00, 0x1e200c00, 222),
+    (0xffa01fe0, 0x1e201000, 223),
+    (0xffa00c10, 0x1e200400, 220),
+    (0xffa00c10, 0x1e200410, 221),
+    (0xffbffc00, 0x5e21b800, 320),
+    (0xffbffc00, 0x5e21d800, 329),
+    (0xffa0fc00, 0x1e201800, 204),
+    (0xffa0fc00, 0x1e203800, 206),
+    (0xffa0fc00, 0x1e205800, 208),
+    (0xffa0fc00, 0x1e207800, 210),
+    (0xffa0fc00, 0x5e20dc00, 271),
+    (0xffa0fc00, 0x5e20fc00, 272),
+    (0xffa00c00, 0x1e200c00, 222),
+    (0xfffffc00, 0x9eae0000, 240),
+    (0xfffffc00, 0x9eaf0000, 241),
+    (0xffbffc00, 0x5ea0c800, 314),
+    (0xffbffc00, 0x5ea0e800, 316),
+    (0xffbffc00, 0x5ea1a800, 322),
+    (0xffbffc00, 0x5ea0d800, 315),
+    (0xffbffc00, 0x5ea1b800, 323),
+    (0xffbffc00, 0x5ea1d800, 331),
+    (0xffbffc00, 0x5ea1f800, 333),
+    (0xffa0fc00, 0x5ea0fc00, 273),
+    (0xfffffc00, 0x1ee24000, 194),
+    (0xfffffc00, 0x1ee2c000, 195),
+    (0xffbffc00, 0x5ea0c800, 314),
+    (0xffbffc00, 0x5ea0e800, 316),
+    (0xffbffc00, 0x5ea1a800, 322),
+    (0xffbffc00, 0x5ea0d800, 315),
+    (0xffbffc00, 0x5ea1b800, 323),
+    (0xffbffc00, 0x5ea1d800, 331),
+    (0xffbffc00, 0x5ea1f800, 333),
+    (0xffa0fc00, 0x5ea0fc00, 273),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffe0fc00, 0x5f20e400, 368),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffe0fc00, 0x5f20fc00, 370),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffc0fc00, 0x5f40e400, 369),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffc0fc00, 0x5f40fc00, 371),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffc0fc00, 0x5f40e400, 369),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffc0fc00, 0x5f40fc00, 371),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xffc0f400, 0x5f801000, 352),
+    (0xffc0f400, 0x5f805000, 354),
+    (0xffc0f400, 0x5f809000, 356),
+    (0xffc0f400, 0x5f801000, 352),
+    (0xffc0f400, 0x5f805000, 354),
+    (0xffc0f400, 0x5f809000, 356),
+    (0xffc0f400, 0x5f801000, 352),
+    (0xffc0f400, 0x5f805000, 354),
+    (0xffc0f400, 0x5f809000, 356),
+    (0xffc0f400, 0x5f801000, 352),
+    (0xffc0f400, 0x5f805000, 354),
+    (0xffc0f400, 0x5f809000, 356),
+    (0xffe0f400, 0x5fc01000, 353),
+    (0xffe0f400, 0x5fc05000, 355),
+    (0xffe0f400, 0x5fc09000, 357),
+    (0xffe0f400, 0x5fc01000, 353),
+    (0xffe0f400, 0x5fc05000, 355),
+    (0xffe0f400, 0x5fc09000, 357),
     (0x7fc00000, 0x28000000, 144),
     (0x7fc00000, 0x28000000, 144),
     (0x7fc00000, 0x28000000, 144),
@@ -4357,6 +6935,77 @@ pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 2886] = [
     (0x7f200000, 0x6b000000, 78),
     (0x7f200000, 0x2b000000, 74),
     (0x7f200000, 0x6b000000, 78),
+    (0xbfa0fc00, 0x2e20c400, 261),
+    (0xbfa0fc00, 0x2e20e400, 267),
+    (0xfffffc00, 0x6e30c800, 335),
+    (0xbfbffc00, 0x2e21a800, 290),
+    (0xbfbffc00, 0x2e21c800, 292),
+    (0xbfbffc00, 0x2e218800, 306),
+    (0xbfa0fc00, 0x2e20ec00, 268),
+    (0xbfa0fc00, 0x2e20d400, 262),
+    (0xbfa0fc00, 0x2e20f400, 263),
+    (0xfffffc00, 0x6e30f800, 336),
+    (0xbfbffc00, 0x2e21b800, 291),
+    (0xbfbffc00, 0x2e21d800, 296),
+    (0xbfbffc00, 0x2e219800, 307),
+    (0xbfa0fc00, 0x2e20dc00, 256),
+    (0xbfa0fc00, 0x2e20fc00, 257),
+    (0xbfa0fc00, 0x2e20c400, 261),
+    (0xbfa0fc00, 0x2e20e400, 267),
+    (0xbffffc00, 0x2e616800, 312),
+    (0xbfbffc00, 0x2e21a800, 290),
+    (0xbfbffc00, 0x2e21c800, 292),
+    (0xbfbffc00, 0x2e218800, 306),
+    (0xbfa0fc00, 0x2e20ec00, 268),
+    (0xbfa0fc00, 0x2e20d400, 262),
+    (0xbfa0fc00, 0x2e20f400, 263),
+    (0xbfbffc00, 0x2e21b800, 291),
+    (0xbfbffc00, 0x2e21d800, 296),
+    (0xbfbffc00, 0x2e219800, 307),
+    (0xbfa0fc00, 0x2e20dc00, 256),
+    (0xbfa0fc00, 0x2e20fc00, 257),
+    (0xbfa0fc00, 0x2ea0c400, 264),
+    (0xbfa0fc00, 0x2ea0e400, 269),
+    (0xfffffc00, 0x6eb0c800, 337),
+    (0xbffffc00, 0x2ea1c800, 310),
+    (0xbfbffc00, 0x2ea0c800, 283),
+    (0xbfbffc00, 0x2ea1a800, 293),
+    (0xbfa0fc00, 0x2ea0ec00, 270),
+    (0xbfa0fc00, 0x2ea0d400, 258),
+    (0xbfa0fc00, 0x2ea0f400, 265),
+    (0xfffffc00, 0x6eb0f800, 338),
+    (0xbfbffc00, 0x2ea0d800, 284),
+    (0xbfbffc00, 0x2ea1b800, 294),
+    (0xbfbffc00, 0x2ea1d800, 298),
+    (0xbfbffc00, 0x2ea0f800, 300),
+    (0xbfbffc00, 0x2ea1f800, 301),
+    (0xbfbffc00, 0x2ea19800, 308),
+    (0xbfa0fc00, 0x2ea0c400, 264),
+    (0xbfa0fc00, 0x2ea0e400, 269),
+    (0xbfbffc00, 0x2ea0c800, 283),
+    (0xbfbffc00, 0x2ea1a800, 293),
+    (0xbfa0fc00, 0x2ea0ec00, 270),
+    (0xbfa0fc00, 0x2ea0d400, 258),
+    (0xbfa0fc00, 0x2ea0f400, 265),
+    (0xbfbffc00, 0x2ea0d800, 284),
+    (0xbfbffc00, 0x2ea1b800, 294),
+    (0xbfbffc00, 0x2ea1d800, 298),
+    (0xbfbffc00, 0x2ea0f800, 300),
+    (0xbfbffc00, 0x2ea1f800, 301),
+    (0xbfbffc00, 0x2ea19800, 308),
+    (0xfff8fc00, 0x6f00f400, 377),
+    (0xbfe0fc00, 0x2f20e400, 364),
+    (0xbfe0fc00, 0x2f20fc00, 366),
+    (0xbfc0fc00, 0x2f40e400, 365),
+    (0xbfc0fc00, 0x2f40fc00, 367),
+    (0xbfc0fc00, 0x2f40e400, 365),
+    (0xbfc0fc00, 0x2f40fc00, 367),
+    (0xbfc0f400, 0x2f809000, 350),
+    (0xbfc0f400, 0x2f809000, 350),
+    (0xbfc0f400, 0x2f809000, 350),
+    (0xbfc0f400, 0x2f809000, 350),
+    (0xbfe0f400, 0x2fc09000, 351),
+    (0xbfe0f400, 0x2fc09000, 351),
     (0x9f000000, 0x10000000, 0),
     (0x9f000000, 0x90000000, 1),
     (0x9f000000, 0x10000000, 0),
@@ -5107,6 +7756,57 @@ pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 2886] = [
     (0x7fe00c10, 0x7a400000, 89),
     (0x7fe00c10, 0x3a400800, 88),
     (0x7fe00c10, 0x7a400800, 90),
+    (0xffa0fc00, 0x7e20e400, 276),
+    (0xffbffc00, 0x7e21a800, 324),
+    (0xffbffc00, 0x7e21c800, 326),
+    (0xffbffc00, 0x7e30c800, 339),
+    (0xffa0fc00, 0x7e20ec00, 277),
+    (0xffbffc00, 0x7e21b800, 325),
+    (0xffbffc00, 0x7e21d800, 330),
+    (0xffbffc00, 0x7e30d800, 340),
+    (0xffbffc00, 0x7e30f800, 341),
+    (0xffa0fc00, 0x7e20e400, 276),
+    (0xfffffc00, 0x7e616800, 334),
+    (0xffbffc00, 0x7e21a800, 324),
+    (0xffbffc00, 0x7e21c800, 326),
+    (0xffbffc00, 0x7e30c800, 339),
+    (0xffa0fc00, 0x7e20ec00, 277),
+    (0xffbffc00, 0x7e21b800, 325),
+    (0xffbffc00, 0x7e21d800, 330),
+    (0xffbffc00, 0x7e30d800, 340),
+    (0xffbffc00, 0x7e30f800, 341),
+    (0xffa0fc00, 0x7ea0e400, 278),
+    (0xffbffc00, 0x7ea0c800, 317),
+    (0xffbffc00, 0x7ea1a800, 327),
+    (0xffbffc00, 0x7eb0c800, 342),
+    (0xffa0fc00, 0x7ea0ec00, 279),
+    (0xffa0fc00, 0x7ea0d400, 274),
+    (0xffbffc00, 0x7ea0d800, 318),
+    (0xffbffc00, 0x7ea1b800, 328),
+    (0xffbffc00, 0x7ea1d800, 332),
+    (0xffbffc00, 0x7eb0f800, 343),
+    (0xffa0fc00, 0x7ea0e400, 278),
+    (0xffbffc00, 0x7ea0c800, 317),
+    (0xffbffc00, 0x7ea1a800, 327),
+    (0xffbffc00, 0x7eb0c800, 342),
+    (0xffa0fc00, 0x7ea0ec00, 279),
+    (0xffa0fc00, 0x7ea0d400, 274),
+    (0xffbffc00, 0x7ea0d800, 318),
+    (0xffbffc00, 0x7ea1b800, 328),
+    (0xffbffc00, 0x7ea1d800, 332),
+    (0xffbffc00, 0x7eb0f800, 343),
+    (0xffe0fc00, 0x7f20e400, 372),
+    (0xffe0fc00, 0x7f20fc00, 374),
+    (0xffc0fc00, 0x7f40e400, 373),
+    (0xffc0fc00, 0x7f40fc00, 375),
+    (0xffc0fc00, 0x7f40e400, 373),
+    (0xffc0fc00, 0x7f40fc00, 375),
+    (0xffc0f400, 0x7f809000, 358),
+    (0xffc0f400, 0x7f809000, 358),
+    (0xffc0f400, 0x7f809000, 358),
+    (0xffc0f400, 0x7f809000, 358),
+    (0xffe0f400, 0x7fc09000, 359),
+    (0xffe0f400, 0x7fc09000, 359),
 ];
 
 /// The instruction of line `row`; `None` when its guard refuses the word.
@@ -7033,6 +9733,2215 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
             Insn::AtomicRmw { size: Size::from_field(size), op: AtomicOp::Swp, acquire: acq, release: rel, rs, rt, rn }
+        }
+        // FMOV_fp
+        186 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpUn { op: FpUnOp::Move, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FABS_fp
+        187 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpUn { op: FpUnOp::Abs, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FNEG_fp
+        188 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpUn { op: FpUnOp::Neg, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FSQRT_fp
+        189 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpUn { op: FpUnOp::Sqrt, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FCVT_SD
+        190 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpConvert { from: FpSize::Single, to: FpSize::Double, rd, rn }
+        }
+        // FCVT_SH
+        191 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpConvert { from: FpSize::Single, to: FpSize::Half, rd, rn }
+        }
+        // FCVT_DS
+        192 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpConvert { from: FpSize::Double, to: FpSize::Single, rd, rn }
+        }
+        // FCVT_DH
+        193 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpConvert { from: FpSize::Double, to: FpSize::Half, rd, rn }
+        }
+        // FCVT_HS
+        194 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpConvert { from: FpSize::Half, to: FpSize::Single, rd, rn }
+        }
+        // FCVT_HD
+        195 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpConvert { from: FpSize::Half, to: FpSize::Double, rd, rn }
+        }
+        // FRINTN_fp
+        196 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpRoundToInt { rounding: Some(FpRounding::TieEven), exact: false, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FRINTP_fp
+        197 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpRoundToInt { rounding: Some(FpRounding::PosInf), exact: false, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FRINTM_fp
+        198 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpRoundToInt { rounding: Some(FpRounding::NegInf), exact: false, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FRINTZ_fp
+        199 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpRoundToInt { rounding: Some(FpRounding::Zero), exact: false, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FRINTA_fp
+        200 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpRoundToInt { rounding: Some(FpRounding::TieAway), exact: false, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FRINTX_fp
+        201 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpRoundToInt { rounding: None, exact: true, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FRINTI_fp
+        202 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpRoundToInt { rounding: None, exact: false, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FMUL_fp
+        203 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBin { op: FpBinOp::Mul, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FDIV_fp
+        204 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBin { op: FpBinOp::Div, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FADD_fp
+        205 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBin { op: FpBinOp::Add, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FSUB_fp
+        206 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBin { op: FpBinOp::Sub, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FMAX_fp
+        207 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBin { op: FpBinOp::Max, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FMIN_fp
+        208 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBin { op: FpBinOp::Min, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FMAXNM_fp
+        209 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBin { op: FpBinOp::MaxNum, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FMINNM_fp
+        210 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBin { op: FpBinOp::MinNum, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FNMUL_fp
+        211 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBin { op: FpBinOp::NegMul, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FMADD_fp
+        212 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let ra = ((word >> 10) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMulAdd { op: FpMulAddOp::MulAdd, shape: FpShape::scalar(sz), rd, rn, rm, ra }
+        }
+        // FMSUB_fp
+        213 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let ra = ((word >> 10) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMulAdd { op: FpMulAddOp::MulSub, shape: FpShape::scalar(sz), rd, rn, rm, ra }
+        }
+        // FNMADD_fp
+        214 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let ra = ((word >> 10) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMulAdd { op: FpMulAddOp::NegMulAdd, shape: FpShape::scalar(sz), rd, rn, rm, ra }
+        }
+        // FNMSUB_fp
+        215 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let ra = ((word >> 10) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMulAdd { op: FpMulAddOp::NegMulSub, shape: FpShape::scalar(sz), rd, rn, rm, ra }
+        }
+        // FCMP_fp
+        216 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            Insn::FpCompare { size: FpSize::of_field(sz), signal: false, zero: false, rn, rm }
+        }
+        // FCMP_zero
+        217 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            Insn::FpCompare { size: FpSize::of_field(sz), signal: false, zero: true, rn, rm }
+        }
+        // FCMPE_fp
+        218 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            Insn::FpCompare { size: FpSize::of_field(sz), signal: true, zero: false, rn, rm }
+        }
+        // FCMPE_zero
+        219 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            Insn::FpCompare { size: FpSize::of_field(sz), signal: true, zero: true, rn, rm }
+        }
+        // FCCMP_fp
+        220 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let cond = (word >> 12) & 0xf;
+            let rn = ((word >> 5) & 31) as Reg;
+            let nzcv = word & 0xf;
+            Insn::FpCondCompare {
+                size: FpSize::of_field(sz),
+                signal: false,
+                cond: Cond::from_field(cond),
+                nzcv: nzcv as u8,
+                rn,
+                rm,
+            }
+        }
+        // FCCMPE_fp
+        221 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let cond = (word >> 12) & 0xf;
+            let rn = ((word >> 5) & 31) as Reg;
+            let nzcv = word & 0xf;
+            Insn::FpCondCompare {
+                size: FpSize::of_field(sz),
+                signal: true,
+                cond: Cond::from_field(cond),
+                nzcv: nzcv as u8,
+                rn,
+                rm,
+            }
+        }
+        // FCSEL_fp
+        222 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let cond = (word >> 12) & 0xf;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpCondSelect { size: FpSize::of_field(sz), cond: Cond::from_field(cond), rd, rn, rm }
+        }
+        // FMOV_imm
+        223 => {
+            let sz = (word >> 22) & 1 != 0;
+            let imm8 = (word >> 13) & 0xff;
+            let rd = (word & 31) as Reg;
+            Insn::FpImmediate { shape: FpShape::scalar(sz), rd, imm8: imm8 as u8 }
+        }
+        // FCVTNS_gpr
+        224 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToGpr {
+                size: FpSize::of_field(sz),
+                sf,
+                unsigned: false,
+                rounding: FpRounding::TieEven,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTNU_gpr
+        225 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToGpr {
+                size: FpSize::of_field(sz),
+                sf,
+                unsigned: true,
+                rounding: FpRounding::TieEven,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTPS_gpr
+        226 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToGpr {
+                size: FpSize::of_field(sz),
+                sf,
+                unsigned: false,
+                rounding: FpRounding::PosInf,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTPU_gpr
+        227 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToGpr {
+                size: FpSize::of_field(sz),
+                sf,
+                unsigned: true,
+                rounding: FpRounding::PosInf,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTMS_gpr
+        228 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToGpr {
+                size: FpSize::of_field(sz),
+                sf,
+                unsigned: false,
+                rounding: FpRounding::NegInf,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTMU_gpr
+        229 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToGpr {
+                size: FpSize::of_field(sz),
+                sf,
+                unsigned: true,
+                rounding: FpRounding::NegInf,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTZS_gpr
+        230 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToGpr {
+                size: FpSize::of_field(sz),
+                sf,
+                unsigned: false,
+                rounding: FpRounding::Zero,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTZU_gpr
+        231 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToGpr {
+                size: FpSize::of_field(sz),
+                sf,
+                unsigned: true,
+                rounding: FpRounding::Zero,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTAS_gpr
+        232 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToGpr {
+                size: FpSize::of_field(sz),
+                sf,
+                unsigned: false,
+                rounding: FpRounding::TieAway,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTAU_gpr
+        233 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToGpr {
+                size: FpSize::of_field(sz),
+                sf,
+                unsigned: true,
+                rounding: FpRounding::TieAway,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // SCVTF_gpr
+        234 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::GprToFp { size: FpSize::of_field(sz), sf, unsigned: false, fraction_bits: 0, rd, rn }
+        }
+        // UCVTF_gpr
+        235 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::GprToFp { size: FpSize::of_field(sz), sf, unsigned: true, fraction_bits: 0, rd, rn }
+        }
+        // FMOV_to_w
+        236 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMoveToGpr { size: FpSize::Single, top: false, rd, rn }
+        }
+        // FMOV_from_w
+        237 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMoveFromGpr { size: FpSize::Single, top: false, rd, rn }
+        }
+        // FMOV_to_x
+        238 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMoveToGpr { size: FpSize::Double, top: false, rd, rn }
+        }
+        // FMOV_from_x
+        239 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMoveFromGpr { size: FpSize::Double, top: false, rd, rn }
+        }
+        // FMOV_to_x_top
+        240 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMoveToGpr { size: FpSize::Double, top: true, rd, rn }
+        }
+        // FMOV_from_x_top
+        241 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMoveFromGpr { size: FpSize::Double, top: true, rd, rn }
+        }
+        // FJCVTZS
+        242 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpJavaScriptConvert { rd, rn }
+        }
+        // SCVTF_gpr_fix
+        243 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let scale = (word >> 10) & 0x3f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(sf || scale >= 32) {
+                return None;
+            }
+            Insn::GprToFp { size: FpSize::of_field(sz), sf, unsigned: false, fraction_bits: (64 - scale) as u8, rd, rn }
+        }
+        // FCVTZS_gpr_fix
+        244 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let scale = (word >> 10) & 0x3f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(sf || scale >= 32) {
+                return None;
+            }
+            Insn::FpToGpr {
+                size: FpSize::of_field(sz),
+                sf,
+                unsigned: false,
+                rounding: FpRounding::Zero,
+                fraction_bits: (64 - scale) as u8,
+                rd,
+                rn,
+            }
+        }
+        // UCVTF_gpr_fix
+        245 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let scale = (word >> 10) & 0x3f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(sf || scale >= 32) {
+                return None;
+            }
+            Insn::GprToFp { size: FpSize::of_field(sz), sf, unsigned: true, fraction_bits: (64 - scale) as u8, rd, rn }
+        }
+        // FCVTZU_gpr_fix
+        246 => {
+            let sf = (word >> 31) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let scale = (word >> 10) & 0x3f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(sf || scale >= 32) {
+                return None;
+            }
+            Insn::FpToGpr {
+                size: FpSize::of_field(sz),
+                sf,
+                unsigned: true,
+                rounding: FpRounding::Zero,
+                fraction_bits: (64 - scale) as u8,
+                rd,
+                rn,
+            }
+        }
+        // FMAXNM_vec
+        247 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpBin { op: FpBinOp::MaxNum, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FADD_vec
+        248 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpBin { op: FpBinOp::Add, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FMULX_vec
+        249 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpBin { op: FpBinOp::MulX, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FMAX_vec
+        250 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpBin { op: FpBinOp::Max, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FRECPS_vec
+        251 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpBin { op: FpBinOp::RecipStep, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FMINNM_vec
+        252 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpBin { op: FpBinOp::MinNum, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FSUB_vec
+        253 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpBin { op: FpBinOp::Sub, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FMIN_vec
+        254 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpBin { op: FpBinOp::Min, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FRSQRTS_vec
+        255 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpBin { op: FpBinOp::RsqrtStep, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FMUL_vec
+        256 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpBin { op: FpBinOp::Mul, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FDIV_vec
+        257 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpBin { op: FpBinOp::Div, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FABD_vec
+        258 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpBin { op: FpBinOp::AbsDiff, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FMLA_vec
+        259 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpMulAdd { op: FpMulAddOp::MulAdd, shape: FpShape::vector(q, sz), rd, rn, rm, ra: rd }
+        }
+        // FMLS_vec
+        260 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpMulAdd { op: FpMulAddOp::MulSub, shape: FpShape::vector(q, sz), rd, rn, rm, ra: rd }
+        }
+        // FMAXNMP_vec
+        261 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpPairwise { op: FpBinOp::MaxNum, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FADDP_vec
+        262 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpPairwise { op: FpBinOp::Add, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FMAXP_vec
+        263 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpPairwise { op: FpBinOp::Max, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FMINNMP_vec
+        264 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpPairwise { op: FpBinOp::MinNum, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FMINP_vec
+        265 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpPairwise { op: FpBinOp::Min, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FCMEQ_vec
+        266 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpCompareMask { relation: FpRelation::Equal, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FCMGE_vec
+        267 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpCompareMask { relation: FpRelation::GreaterEqual, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FACGE_vec
+        268 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpCompareMask { relation: FpRelation::AbsGreaterEqual, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FCMGT_vec
+        269 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpCompareMask { relation: FpRelation::Greater, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FACGT_vec
+        270 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpCompareMask { relation: FpRelation::AbsGreater, shape: FpShape::vector(q, sz), rd, rn, rm }
+        }
+        // FMULX_scalar
+        271 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBin { op: FpBinOp::MulX, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FRECPS_scalar
+        272 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBin { op: FpBinOp::RecipStep, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FRSQRTS_scalar
+        273 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBin { op: FpBinOp::RsqrtStep, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FABD_scalar
+        274 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBin { op: FpBinOp::AbsDiff, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FCMEQ_scalar
+        275 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpCompareMask { relation: FpRelation::Equal, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FCMGE_scalar
+        276 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpCompareMask { relation: FpRelation::GreaterEqual, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FACGE_scalar
+        277 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpCompareMask { relation: FpRelation::AbsGreaterEqual, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FCMGT_scalar
+        278 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpCompareMask { relation: FpRelation::Greater, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FACGT_scalar
+        279 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpCompareMask { relation: FpRelation::AbsGreater, shape: FpShape::scalar(sz), rd, rn, rm }
+        }
+        // FCMGT_zero_vec
+        280 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpCompareMaskZero {
+                relation: FpRelation::Greater,
+                reversed: false,
+                shape: FpShape::vector(q, sz),
+                rd,
+                rn,
+            }
+        }
+        // FCMEQ_zero_vec
+        281 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpCompareMaskZero {
+                relation: FpRelation::Equal,
+                reversed: false,
+                shape: FpShape::vector(q, sz),
+                rd,
+                rn,
+            }
+        }
+        // FCMLT_zero_vec
+        282 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpCompareMaskZero {
+                relation: FpRelation::Greater,
+                reversed: true,
+                shape: FpShape::vector(q, sz),
+                rd,
+                rn,
+            }
+        }
+        // FCMGE_zero_vec
+        283 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpCompareMaskZero {
+                relation: FpRelation::GreaterEqual,
+                reversed: false,
+                shape: FpShape::vector(q, sz),
+                rd,
+                rn,
+            }
+        }
+        // FCMLE_zero_vec
+        284 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpCompareMaskZero {
+                relation: FpRelation::GreaterEqual,
+                reversed: true,
+                shape: FpShape::vector(q, sz),
+                rd,
+                rn,
+            }
+        }
+        // FCVTNS_vec
+        285 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpToIntLanes {
+                shape: FpShape::vector(q, sz),
+                unsigned: false,
+                rounding: FpRounding::TieEven,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTMS_vec
+        286 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpToIntLanes {
+                shape: FpShape::vector(q, sz),
+                unsigned: false,
+                rounding: FpRounding::NegInf,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTAS_vec
+        287 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpToIntLanes {
+                shape: FpShape::vector(q, sz),
+                unsigned: false,
+                rounding: FpRounding::TieAway,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTPS_vec
+        288 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpToIntLanes {
+                shape: FpShape::vector(q, sz),
+                unsigned: false,
+                rounding: FpRounding::PosInf,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTZS_vec
+        289 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpToIntLanes {
+                shape: FpShape::vector(q, sz),
+                unsigned: false,
+                rounding: FpRounding::Zero,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTNU_vec
+        290 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpToIntLanes {
+                shape: FpShape::vector(q, sz),
+                unsigned: true,
+                rounding: FpRounding::TieEven,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTMU_vec
+        291 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpToIntLanes {
+                shape: FpShape::vector(q, sz),
+                unsigned: true,
+                rounding: FpRounding::NegInf,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTAU_vec
+        292 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpToIntLanes {
+                shape: FpShape::vector(q, sz),
+                unsigned: true,
+                rounding: FpRounding::TieAway,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTPU_vec
+        293 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpToIntLanes {
+                shape: FpShape::vector(q, sz),
+                unsigned: true,
+                rounding: FpRounding::PosInf,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTZU_vec
+        294 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpToIntLanes {
+                shape: FpShape::vector(q, sz),
+                unsigned: true,
+                rounding: FpRounding::Zero,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // SCVTF_vec
+        295 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::IntToFpLanes { shape: FpShape::vector(q, sz), unsigned: false, fraction_bits: 0, rd, rn }
+        }
+        // UCVTF_vec
+        296 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::IntToFpLanes { shape: FpShape::vector(q, sz), unsigned: true, fraction_bits: 0, rd, rn }
+        }
+        // FRECPE_vec
+        297 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpUn { op: FpUnOp::RecipEstimate, shape: FpShape::vector(q, sz), rd, rn }
+        }
+        // FRSQRTE_vec
+        298 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpUn { op: FpUnOp::RsqrtEstimate, shape: FpShape::vector(q, sz), rd, rn }
+        }
+        // FABS_vec
+        299 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpUn { op: FpUnOp::Abs, shape: FpShape::vector(q, sz), rd, rn }
+        }
+        // FNEG_vec
+        300 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpUn { op: FpUnOp::Neg, shape: FpShape::vector(q, sz), rd, rn }
+        }
+        // FSQRT_vec
+        301 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpUn { op: FpUnOp::Sqrt, shape: FpShape::vector(q, sz), rd, rn }
+        }
+        // FRINTN_vec
+        302 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpRoundToInt {
+                rounding: Some(FpRounding::TieEven),
+                exact: false,
+                shape: FpShape::vector(q, sz),
+                rd,
+                rn,
+            }
+        }
+        // FRINTM_vec
+        303 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpRoundToInt {
+                rounding: Some(FpRounding::NegInf),
+                exact: false,
+                shape: FpShape::vector(q, sz),
+                rd,
+                rn,
+            }
+        }
+        // FRINTP_vec
+        304 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpRoundToInt {
+                rounding: Some(FpRounding::PosInf),
+                exact: false,
+                shape: FpShape::vector(q, sz),
+                rd,
+                rn,
+            }
+        }
+        // FRINTZ_vec
+        305 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpRoundToInt { rounding: Some(FpRounding::Zero), exact: false, shape: FpShape::vector(q, sz), rd, rn }
+        }
+        // FRINTA_vec
+        306 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpRoundToInt {
+                rounding: Some(FpRounding::TieAway),
+                exact: false,
+                shape: FpShape::vector(q, sz),
+                rd,
+                rn,
+            }
+        }
+        // FRINTX_vec
+        307 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpRoundToInt { rounding: None, exact: true, shape: FpShape::vector(q, sz), rd, rn }
+        }
+        // FRINTI_vec
+        308 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || !sz) {
+                return None;
+            }
+            Insn::FpRoundToInt { rounding: None, exact: false, shape: FpShape::vector(q, sz), rd, rn }
+        }
+        // URECPE_vec
+        309 => {
+            let q = (word >> 30) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpUn { op: FpUnOp::UnsignedRecipEstimate, shape: FpShape::vector(q, false), rd, rn }
+        }
+        // URSQRTE_vec
+        310 => {
+            let q = (word >> 30) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpUn { op: FpUnOp::UnsignedRsqrtEstimate, shape: FpShape::vector(q, false), rd, rn }
+        }
+        // FCVTN_vec
+        311 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpNarrow { to: FpSize::narrowed(sz), to_odd: false, upper: q, rd, rn }
+        }
+        // FCVTXN_vec
+        312 => {
+            let q = (word >> 30) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpNarrow { to: FpSize::Single, to_odd: true, upper: q, rd, rn }
+        }
+        // FCVTL_vec
+        313 => {
+            let q = (word >> 30) & 1 != 0;
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpWiden { from: FpSize::narrowed(sz), upper: q, rd, rn }
+        }
+        // FCMGT_zero_scalar
+        314 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpCompareMaskZero {
+                relation: FpRelation::Greater,
+                reversed: false,
+                shape: FpShape::scalar(sz),
+                rd,
+                rn,
+            }
+        }
+        // FCMEQ_zero_scalar
+        315 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpCompareMaskZero { relation: FpRelation::Equal, reversed: false, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FCMLT_zero_scalar
+        316 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpCompareMaskZero {
+                relation: FpRelation::Greater,
+                reversed: true,
+                shape: FpShape::scalar(sz),
+                rd,
+                rn,
+            }
+        }
+        // FCMGE_zero_scalar
+        317 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpCompareMaskZero {
+                relation: FpRelation::GreaterEqual,
+                reversed: false,
+                shape: FpShape::scalar(sz),
+                rd,
+                rn,
+            }
+        }
+        // FCMLE_zero_scalar
+        318 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpCompareMaskZero {
+                relation: FpRelation::GreaterEqual,
+                reversed: true,
+                shape: FpShape::scalar(sz),
+                rd,
+                rn,
+            }
+        }
+        // FCVTNS_scalar
+        319 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::scalar(sz),
+                unsigned: false,
+                rounding: FpRounding::TieEven,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTMS_scalar
+        320 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::scalar(sz),
+                unsigned: false,
+                rounding: FpRounding::NegInf,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTAS_scalar
+        321 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::scalar(sz),
+                unsigned: false,
+                rounding: FpRounding::TieAway,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTPS_scalar
+        322 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::scalar(sz),
+                unsigned: false,
+                rounding: FpRounding::PosInf,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTZS_scalar
+        323 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::scalar(sz),
+                unsigned: false,
+                rounding: FpRounding::Zero,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTNU_scalar
+        324 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::scalar(sz),
+                unsigned: true,
+                rounding: FpRounding::TieEven,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTMU_scalar
+        325 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::scalar(sz),
+                unsigned: true,
+                rounding: FpRounding::NegInf,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTAU_scalar
+        326 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::scalar(sz),
+                unsigned: true,
+                rounding: FpRounding::TieAway,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTPU_scalar
+        327 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::scalar(sz),
+                unsigned: true,
+                rounding: FpRounding::PosInf,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // FCVTZU_scalar
+        328 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::scalar(sz),
+                unsigned: true,
+                rounding: FpRounding::Zero,
+                fraction_bits: 0,
+                rd,
+                rn,
+            }
+        }
+        // SCVTF_scalar
+        329 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::IntToFpLanes { shape: FpShape::scalar(sz), unsigned: false, fraction_bits: 0, rd, rn }
+        }
+        // UCVTF_scalar
+        330 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::IntToFpLanes { shape: FpShape::scalar(sz), unsigned: true, fraction_bits: 0, rd, rn }
+        }
+        // FRECPE_scalar
+        331 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpUn { op: FpUnOp::RecipEstimate, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FRSQRTE_scalar
+        332 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpUn { op: FpUnOp::RsqrtEstimate, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FRECPX_scalar
+        333 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpUn { op: FpUnOp::RecipExponent, shape: FpShape::scalar(sz), rd, rn }
+        }
+        // FCVTXN_scalar
+        334 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpConvertToOdd { rd, rn }
+        }
+        // FMAXNMV_vec
+        335 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpReduce { op: FpBinOp::MaxNum, shape: FpShape::S4, rd, rn }
+        }
+        // FMAXV_vec
+        336 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpReduce { op: FpBinOp::Max, shape: FpShape::S4, rd, rn }
+        }
+        // FMINNMV_vec
+        337 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpReduce { op: FpBinOp::MinNum, shape: FpShape::S4, rd, rn }
+        }
+        // FMINV_vec
+        338 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpReduce { op: FpBinOp::Min, shape: FpShape::S4, rd, rn }
+        }
+        // FMAXNMP_scalar
+        339 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpReduce { op: FpBinOp::MaxNum, shape: FpShape::pair(sz), rd, rn }
+        }
+        // FADDP_scalar
+        340 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpReduce { op: FpBinOp::Add, shape: FpShape::pair(sz), rd, rn }
+        }
+        // FMAXP_scalar
+        341 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpReduce { op: FpBinOp::Max, shape: FpShape::pair(sz), rd, rn }
+        }
+        // FMINNMP_scalar
+        342 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpReduce { op: FpBinOp::MinNum, shape: FpShape::pair(sz), rd, rn }
+        }
+        // FMINP_scalar
+        343 => {
+            let sz = (word >> 22) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpReduce { op: FpBinOp::Min, shape: FpShape::pair(sz), rd, rn }
+        }
+        // FMLA_elem_s_vec
+        344 => {
+            let q = (word >> 30) & 1 != 0;
+            let l = (word >> 21) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMulAddElement {
+                op: FpMulAddOp::MulAdd,
+                shape: FpShape::vector(q, false),
+                rd,
+                rn,
+                rm,
+                index: u8::from(h) << 1 | u8::from(l),
+            }
+        }
+        // FMLA_elem_d_vec
+        345 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q) {
+                return None;
+            }
+            Insn::FpMulAddElement {
+                op: FpMulAddOp::MulAdd,
+                shape: FpShape::vector(q, true),
+                rd,
+                rn,
+                rm,
+                index: u8::from(h),
+            }
+        }
+        // FMLS_elem_s_vec
+        346 => {
+            let q = (word >> 30) & 1 != 0;
+            let l = (word >> 21) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMulAddElement {
+                op: FpMulAddOp::MulSub,
+                shape: FpShape::vector(q, false),
+                rd,
+                rn,
+                rm,
+                index: u8::from(h) << 1 | u8::from(l),
+            }
+        }
+        // FMLS_elem_d_vec
+        347 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q) {
+                return None;
+            }
+            Insn::FpMulAddElement {
+                op: FpMulAddOp::MulSub,
+                shape: FpShape::vector(q, true),
+                rd,
+                rn,
+                rm,
+                index: u8::from(h),
+            }
+        }
+        // FMUL_elem_s_vec
+        348 => {
+            let q = (word >> 30) & 1 != 0;
+            let l = (word >> 21) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBinElement {
+                op: FpBinOp::Mul,
+                shape: FpShape::vector(q, false),
+                rd,
+                rn,
+                rm,
+                index: u8::from(h) << 1 | u8::from(l),
+            }
+        }
+        // FMUL_elem_d_vec
+        349 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q) {
+                return None;
+            }
+            Insn::FpBinElement { op: FpBinOp::Mul, shape: FpShape::vector(q, true), rd, rn, rm, index: u8::from(h) }
+        }
+        // FMULX_elem_s_vec
+        350 => {
+            let q = (word >> 30) & 1 != 0;
+            let l = (word >> 21) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBinElement {
+                op: FpBinOp::MulX,
+                shape: FpShape::vector(q, false),
+                rd,
+                rn,
+                rm,
+                index: u8::from(h) << 1 | u8::from(l),
+            }
+        }
+        // FMULX_elem_d_vec
+        351 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q) {
+                return None;
+            }
+            Insn::FpBinElement { op: FpBinOp::MulX, shape: FpShape::vector(q, true), rd, rn, rm, index: u8::from(h) }
+        }
+        // FMLA_elem_s_scalar
+        352 => {
+            let l = (word >> 21) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMulAddElement {
+                op: FpMulAddOp::MulAdd,
+                shape: FpShape::scalar(false),
+                rd,
+                rn,
+                rm,
+                index: u8::from(h) << 1 | u8::from(l),
+            }
+        }
+        // FMLA_elem_d_scalar
+        353 => {
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMulAddElement {
+                op: FpMulAddOp::MulAdd,
+                shape: FpShape::scalar(true),
+                rd,
+                rn,
+                rm,
+                index: u8::from(h),
+            }
+        }
+        // FMLS_elem_s_scalar
+        354 => {
+            let l = (word >> 21) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMulAddElement {
+                op: FpMulAddOp::MulSub,
+                shape: FpShape::scalar(false),
+                rd,
+                rn,
+                rm,
+                index: u8::from(h) << 1 | u8::from(l),
+            }
+        }
+        // FMLS_elem_d_scalar
+        355 => {
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpMulAddElement {
+                op: FpMulAddOp::MulSub,
+                shape: FpShape::scalar(true),
+                rd,
+                rn,
+                rm,
+                index: u8::from(h),
+            }
+        }
+        // FMUL_elem_s_scalar
+        356 => {
+            let l = (word >> 21) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBinElement {
+                op: FpBinOp::Mul,
+                shape: FpShape::scalar(false),
+                rd,
+                rn,
+                rm,
+                index: u8::from(h) << 1 | u8::from(l),
+            }
+        }
+        // FMUL_elem_d_scalar
+        357 => {
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBinElement { op: FpBinOp::Mul, shape: FpShape::scalar(true), rd, rn, rm, index: u8::from(h) }
+        }
+        // FMULX_elem_s_scalar
+        358 => {
+            let l = (word >> 21) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBinElement {
+                op: FpBinOp::MulX,
+                shape: FpShape::scalar(false),
+                rd,
+                rn,
+                rm,
+                index: u8::from(h) << 1 | u8::from(l),
+            }
+        }
+        // FMULX_elem_d_scalar
+        359 => {
+            let rm = ((word >> 16) & 31) as Reg;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpBinElement { op: FpBinOp::MulX, shape: FpShape::scalar(true), rd, rn, rm, index: u8::from(h) }
+        }
+        // SCVTF_fix_s_vec
+        360 => {
+            let q = (word >> 30) & 1 != 0;
+            let immhb = (word >> 16) & 0x1f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::IntToFpLanes {
+                shape: FpShape::vector(q, false),
+                unsigned: false,
+                fraction_bits: (32 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // SCVTF_fix_d_vec
+        361 => {
+            let q = (word >> 30) & 1 != 0;
+            let immhb = (word >> 16) & 0x3f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q) {
+                return None;
+            }
+            Insn::IntToFpLanes {
+                shape: FpShape::vector(q, true),
+                unsigned: false,
+                fraction_bits: (64 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // FCVTZS_fix_s_vec
+        362 => {
+            let q = (word >> 30) & 1 != 0;
+            let immhb = (word >> 16) & 0x1f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::vector(q, false),
+                unsigned: false,
+                rounding: FpRounding::Zero,
+                fraction_bits: (32 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // FCVTZS_fix_d_vec
+        363 => {
+            let q = (word >> 30) & 1 != 0;
+            let immhb = (word >> 16) & 0x3f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q) {
+                return None;
+            }
+            Insn::FpToIntLanes {
+                shape: FpShape::vector(q, true),
+                unsigned: false,
+                rounding: FpRounding::Zero,
+                fraction_bits: (64 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // UCVTF_fix_s_vec
+        364 => {
+            let q = (word >> 30) & 1 != 0;
+            let immhb = (word >> 16) & 0x1f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::IntToFpLanes {
+                shape: FpShape::vector(q, false),
+                unsigned: true,
+                fraction_bits: (32 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // UCVTF_fix_d_vec
+        365 => {
+            let q = (word >> 30) & 1 != 0;
+            let immhb = (word >> 16) & 0x3f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q) {
+                return None;
+            }
+            Insn::IntToFpLanes {
+                shape: FpShape::vector(q, true),
+                unsigned: true,
+                fraction_bits: (64 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // FCVTZU_fix_s_vec
+        366 => {
+            let q = (word >> 30) & 1 != 0;
+            let immhb = (word >> 16) & 0x1f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::vector(q, false),
+                unsigned: true,
+                rounding: FpRounding::Zero,
+                fraction_bits: (32 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // FCVTZU_fix_d_vec
+        367 => {
+            let q = (word >> 30) & 1 != 0;
+            let immhb = (word >> 16) & 0x3f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q) {
+                return None;
+            }
+            Insn::FpToIntLanes {
+                shape: FpShape::vector(q, true),
+                unsigned: true,
+                rounding: FpRounding::Zero,
+                fraction_bits: (64 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // SCVTF_fix_s_scalar
+        368 => {
+            let immhb = (word >> 16) & 0x1f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::IntToFpLanes {
+                shape: FpShape::scalar(false),
+                unsigned: false,
+                fraction_bits: (32 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // SCVTF_fix_d_scalar
+        369 => {
+            let immhb = (word >> 16) & 0x3f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::IntToFpLanes {
+                shape: FpShape::scalar(true),
+                unsigned: false,
+                fraction_bits: (64 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // FCVTZS_fix_s_scalar
+        370 => {
+            let immhb = (word >> 16) & 0x1f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::scalar(false),
+                unsigned: false,
+                rounding: FpRounding::Zero,
+                fraction_bits: (32 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // FCVTZS_fix_d_scalar
+        371 => {
+            let immhb = (word >> 16) & 0x3f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::scalar(true),
+                unsigned: false,
+                rounding: FpRounding::Zero,
+                fraction_bits: (64 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // UCVTF_fix_s_scalar
+        372 => {
+            let immhb = (word >> 16) & 0x1f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::IntToFpLanes {
+                shape: FpShape::scalar(false),
+                unsigned: true,
+                fraction_bits: (32 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // UCVTF_fix_d_scalar
+        373 => {
+            let immhb = (word >> 16) & 0x3f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::IntToFpLanes {
+                shape: FpShape::scalar(true),
+                unsigned: true,
+                fraction_bits: (64 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // FCVTZU_fix_s_scalar
+        374 => {
+            let immhb = (word >> 16) & 0x1f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::scalar(false),
+                unsigned: true,
+                rounding: FpRounding::Zero,
+                fraction_bits: (32 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // FCVTZU_fix_d_scalar
+        375 => {
+            let immhb = (word >> 16) & 0x3f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::FpToIntLanes {
+                shape: FpShape::scalar(true),
+                unsigned: true,
+                rounding: FpRounding::Zero,
+                fraction_bits: (64 - immhb) as u8,
+                rd,
+                rn,
+            }
+        }
+        // FMOV_vec_s
+        376 => {
+            let q = (word >> 30) & 1 != 0;
+            let a = (word >> 16) & 0x7;
+            let b = (word >> 5) & 0x1f;
+            let rd = (word & 31) as Reg;
+            Insn::FpImmediate { shape: FpShape::vector(q, false), rd, imm8: (a << 5 | b) as u8 }
+        }
+        // FMOV_vec_d
+        377 => {
+            let a = (word >> 16) & 0x7;
+            let b = (word >> 5) & 0x1f;
+            let rd = (word & 31) as Reg;
+            Insn::FpImmediate { shape: FpShape::D2, rd, imm8: (a << 5 | b) as u8 }
         }
         _ => return None,
     })

@@ -150,22 +150,12 @@ pub fn round_to_int(
 }
 
 /// To integers or fixed point of the same width.
-pub fn to_int(
-    shape: FpShape,
-    unsigned: bool,
-    fraction_bits: u8,
-    rounding: FpRounding,
-    a: u128,
-    fpcr: Fpcr,
-    flags: &mut u32,
-) -> u128 {
-    let format = IntFormat { bits: shape.size.bits() as u8, unsigned, fraction_bits };
+pub fn to_int(shape: FpShape, format: IntFormat, rounding: FpRounding, a: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
     build(shape, |i| soft::to_int(shape.size, lane(a, shape.size, i), format, rounding, fpcr, flags))
 }
 
 /// From integers or fixed point of the same width, rounded by FPCR.
-pub fn from_int(shape: FpShape, unsigned: bool, fraction_bits: u8, a: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
-    let format = IntFormat { bits: shape.size.bits() as u8, unsigned, fraction_bits };
+pub fn from_int(shape: FpShape, format: IntFormat, a: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
     build(shape, |i| soft::from_int(shape.size, lane(a, shape.size, i), format, fpcr.rounding(), fpcr, flags))
 }
 
@@ -190,9 +180,9 @@ pub fn widen(from: FpSize, upper: bool, a: u128, fpcr: Fpcr, flags: &mut u32) ->
     build(shape, |i| soft::convert(from, to, lane(half, from, i), fpcr.rounding(), fpcr, flags))
 }
 
-/// FCVTN, FCVTXN: all elements of `a` to the next smaller format `to`, in the lower 64 bits of the result.
-pub fn narrow(to: FpSize, rounding: FpRounding, a: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
+/// FCVTN, FCVTXN: the lowest `lanes` elements of `a` to the next smaller format `to`, adjacent in the result. `to_odd` rounds to odd.
+pub fn narrow(to: FpSize, to_odd: bool, lanes: u8, a: u128, fpcr: Fpcr, flags: &mut u32) -> u128 {
     let from = wider(to);
-    let shape = FpShape { size: to, lanes: (128 / from.bits()) as u8 };
-    build(shape, |i| soft::convert(from, to, lane(a, from, i), rounding, fpcr, flags))
+    let rounding = if to_odd { FpRounding::Odd } else { fpcr.rounding() };
+    build(FpShape { size: to, lanes }, |i| soft::convert(from, to, lane(a, from, i), rounding, fpcr, flags))
 }

@@ -56,6 +56,18 @@ pub enum FpSize {
 }
 
 impl FpSize {
+    /// The format that the field `sz` selects: single or double.
+    #[inline]
+    pub const fn of_field(sz: bool) -> FpSize {
+        if sz { FpSize::Double } else { FpSize::Single }
+    }
+
+    /// The smaller format of a narrowing or widening conversion by its field `sz`: half or single.
+    #[inline]
+    pub const fn narrowed(sz: bool) -> FpSize {
+        if sz { FpSize::Single } else { FpSize::Half }
+    }
+
     /// Width in bits: 16, 32 or 64.
     #[inline]
     pub const fn bits(self) -> u32 {

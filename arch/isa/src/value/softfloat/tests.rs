@@ -88,6 +88,11 @@ fn flush_to_zero() {
     let below = d(1.0) - 1;
     assert_eq!(run(|f| mul(D, d(f64::MIN_POSITIVE), below, RN, f)), (d(f64::MIN_POSITIVE), UFC | IXC));
     assert_eq!(run(|f| mul(D, d(f64::MIN_POSITIVE), below, fz, f)), (0, UFC));
+    for fpcr in [RN, fz] {
+        let mut flags = IXC; // invites the host path, which must decline
+        let value = mul(D, d(f64::MIN_POSITIVE), below, fpcr, &mut flags);
+        assert_eq!((value, flags), (if fpcr.fz() { 0 } else { d(f64::MIN_POSITIVE) }, UFC | IXC));
+    }
     assert_eq!(run(|f| mul_add(D, tiny, QNAN, tiny, fz, f)), (QNAN, IDC), "inputs are flushed before the NaN rules");
     assert_eq!(run(|f| convert(H, S, 1, RN.rounding(), fz, f)), (s(5.960_464_5e-8), 0), "halves are never flushed");
     assert_eq!(run(|f| convert(S, H, s(5.960_464_5e-8), RN.rounding(), fz, f)), (1, 0));
