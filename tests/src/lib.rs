@@ -5,6 +5,7 @@
 
 pub mod differential;
 pub mod guests;
+pub mod linux;
 pub mod monitor;
 pub mod process;
 pub mod tools;

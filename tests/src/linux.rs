@@ -1,0 +1,94 @@
+//! Linux guests: Debian's kernels with the demo's initramfs, driven through the console.
+
+use crate::monitor::run_with;
+use crate::process::{Finished, Running, start};
+use images::cache::Cache;
+use images::demo::{DemoGuest, DemoOptions, build_with};
+use images::progress::Silent;
+use std::time::Duration;
+
+/// What the initramfs prints before it waits for a command.
+pub const PROMPT: &str = "# ";
+
+/// Longest boot: the interpreter on a slow, busy host.
+pub const BOOT_LIMIT: Duration = Duration::from_secs(240);
+
+/// Kernel and initramfs of a Debian kernel package: `suite` as in `bookworm-backports`, `package` a meta package.
+///
+/// # Panics
+/// When the archive cannot be reached and nothing was kept of an earlier run.
+#[must_use]
+pub fn debian(suite: &str, package: &str) -> DemoGuest {
+    let mut options = DemoOptions::new(suite);
+    package.clone_into(&mut options.kernel);
+    let cache = Cache::of_user().unwrap_or_else(|error| panic!("no cache folder: {error}"));
+    build_with(&options, &cache, &Silent).unwrap_or_else(|error| panic!("{package} of {suite}: {error}"))
+}
+
+/// A Linux guest at its console.
+#[derive(Debug)]
+pub struct Shell {
+    vmm: Running,
+    /// The console from the start of `vmm` to the first prompt.
+    pub boot: String,
+}
+
+impl Shell {
+    /// Boots to the first prompt.
+    ///
+    /// # Panics
+    /// When the prompt does not come in time.
+    #[must_use]
+    pub fn boot(engine: &str, guest: &DemoGuest, cpus: u32, memory: &str, append: &str) -> Shell {
+        let mut command = run_with(engine);
+        command
+            .arg("--kernel")
+            .arg(&guest.kernel)
+            .arg("--initrd")
+            .arg(&guest.initrd)
+            .args(["--cpus", &cpus.to_string(), "--memory", memory])
+            .args(["--append", &format!("console=ttyAMA0 {append}")]);
+        let mut vmm = start(&mut command);
+        let boot = vmm.expect(PROMPT, BOOT_LIMIT);
+        Shell { vmm, boot }
+    }
+
+    /// Types a command and gives what it printed.
+    ///
+    /// # Panics
+    /// When the next prompt does not come within a minute.
+    pub fn command(&mut self, line: &str) -> String {
+        // The end marker is made by the shell, so that the echo of the line does not hold it.
+        self.vmm.send(&format!("{line}; echo END''MARK\n"));
+        let text = self.vmm.expect("ENDMARK", Duration::from_secs(60));
+        self.vmm.expect(PROMPT, Duration::from_secs(60));
+        let body = text.strip_suffix("ENDMARK").unwrap_or(&text);
+        // The first line is the echo of what was typed.
+        body.split_once('\n').map_or("", |(_, rest)| rest).trim().replace('\r', "")
+    }
+
+    /// Types a line that ends the guest, and waits for the end of `vmm`.
+    ///
+    /// # Panics
+    /// When `vmm` does not end within a minute.
+    #[must_use]
+    pub fn end(mut self, line: &str) -> Finished {
+        self.vmm.send(&format!("{line}\n"));
+        self.vmm.finish(Duration::from_secs(60))
+    }
+
+    /// Types a line, then waits for `text` on the console.
+    ///
+    /// # Panics
+    /// When it does not come in time.
+    pub fn until(&mut self, line: &str, text: &str, limit: Duration) -> String {
+        self.vmm.send(&format!("{line}\n"));
+        self.vmm.expect(text, limit)
+    }
+
+    /// The running process.
+    #[must_use]
+    pub fn process(&mut self) -> &mut Running {
+        &mut self.vmm
+    }
+}

@@ -1,0 +1,113 @@
+//! Debian's kernels boot to a shell, see the machine that was asked for, and end as they are told to.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tests::linux::{BOOT_LIMIT, PROMPT, Shell, debian};
+
+/// The engine of the tests that boot many kernels: the one that people get.
+const ENGINE: &str = "auto";
+
+/// Boots, looks around, powers off.
+fn boots(engine: &str, suite: &str, package: &str, cpus: u32, memory: &str) {
+    let guest = debian(suite, package);
+    let mut shell = Shell::boot(engine, &guest, cpus, memory, "quiet");
+    assert_eq!(shell.command("uname -m"), "aarch64");
+    assert_eq!(shell.command("nproc"), cpus.to_string());
+    let interrupts = shell.command("cat /proc/interrupts");
+    assert!(interrupts.contains("arch_timer") && interrupts.contains("uart-pl011"), "{interrupts}");
+    let guest_time: u64 = shell.command("date +%s").parse().expect("a number of seconds");
+    let host_time = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    assert!(guest_time.abs_diff(host_time) <= 5, "guest {guest_time}, host {host_time}");
+    // Kernels complain of hardware and firmware here, of bugs and of the board.
+    let warnings =
+        shell.command("dmesg | grep -iE 'bug:|warning:|call trace|unhandled|failed|stall|lockup' | head -20");
+    assert_eq!(warnings, "", "{package} of {suite} complains");
+    let finished = shell.end("poweroff -f");
+    assert_eq!(finished.status.code(), Some(0), "{}{}", finished.stdout, finished.stderr);
+}
+
+#[test]
+fn bookworm_cloud_kernel_on_the_interpreter() {
+    boots("interp", "bookworm", "linux-image-cloud-arm64", 1, "512M");
+}
+
+#[test]
+fn bookworm_cloud_kernel() {
+    boots(ENGINE, "bookworm", "linux-image-cloud-arm64", 1, "128M");
+}
+
+#[test]
+fn bookworm_cloud_kernel_with_two_processors() {
+    boots(ENGINE, "bookworm", "linux-image-cloud-arm64", 2, "1G");
+}
+
+#[test]
+fn bookworm_cloud_kernel_with_four_processors() {
+    boots(ENGINE, "bookworm", "linux-image-cloud-arm64", 4, "2G");
+}
+
+#[test]
+fn bookworm_cloud_kernel_with_eight_processors() {
+    boots(ENGINE, "bookworm", "linux-image-cloud-arm64", 8, "16G");
+}
+
+#[test]
+fn bookworm_generic_kernel() {
+    boots(ENGINE, "bookworm", "linux-image-arm64", 2, "1G");
+}
+
+#[test]
+fn backports_cloud_kernel() {
+    boots(ENGINE, "bookworm-backports", "linux-image-cloud-arm64", 2, "1G");
+}
+
+#[test]
+fn backports_kernel_with_16k_pages() {
+    boots(ENGINE, "bookworm-backports", "linux-image-arm64-16k", 2, "1G");
+}
+
+#[test]
+fn reboot_boots_again() {
+    let guest = debian("bookworm", "linux-image-cloud-arm64");
+    let mut shell = Shell::boot(ENGINE, &guest, 1, "512M", "quiet");
+    shell.command("echo mark > /tmp/mark");
+    shell.until("reboot -f", PROMPT, BOOT_LIMIT);
+    assert!(shell.command("ls /tmp").is_empty(), "a fresh root");
+    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
+}
+
+#[test]
+fn a_kernel_panic_has_a_status_of_its_own() {
+    let guest = debian("bookworm", "linux-image-cloud-arm64");
+    let shell = Shell::boot(ENGINE, &guest, 1, "512M", "quiet");
+    let finished = shell.end("echo c > /proc/sysrq-trigger");
+    assert_eq!(finished.status.code(), Some(250), "{}{}", finished.stdout, finished.stderr);
+}
+
+#[test]
+fn a_program_that_prints_the_words_of_a_panic_is_none() {
+    let guest = debian("bookworm", "linux-image-cloud-arm64");
+    let mut shell = Shell::boot(ENGINE, &guest, 1, "512M", "quiet");
+    shell.command("echo 'Kernel panic - not syncing: no' > /dev/console");
+    shell.command("echo 'Kernel panic - not syncing: no' > /dev/kmsg");
+    let finished = shell.end("echo 'Kernel panic - not syncing: no'; poweroff -f");
+    assert_eq!(finished.status.code(), Some(0), "{}{}", finished.stdout, finished.stderr);
+}
+
+#[test]
+fn an_idle_guest_leaves_the_host_alone() {
+    let guest = debian("bookworm", "linux-image-cloud-arm64");
+    let mut shell = Shell::boot(ENGINE, &guest, 2, "512M", "quiet");
+    let ticks = |id: u32| -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("the process lives");
+        let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+        fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime")
+    };
+    std::thread::sleep(Duration::from_secs(3));
+    let id = shell.process().id();
+    let before = ticks(id);
+    std::thread::sleep(Duration::from_secs(10));
+    let spent = ticks(id) - before;
+    // 2 % of a core; a bound on what is done, not on how fast the host is. A tick is 10 ms.
+    assert!(spent <= 20, "{spent} ticks in 10 s");
+    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
+}
