@@ -67,6 +67,18 @@ pub enum EngineChoice {
     Kvm,
 }
 
+impl EngineChoice {
+    /// The word on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            EngineChoice::Auto => "auto",
+            EngineChoice::Jit => "jit",
+            EngineChoice::Interp => "interp",
+            EngineChoice::Kvm => "kvm",
+        }
+    }
+}
+
 /// `--stats`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum StatsForm {
@@ -146,6 +158,9 @@ pub struct RunArgs {
     /// Print errors and the result as JSON objects on stderr
     #[arg(long)]
     pub json: bool,
+    /// With --engine jit and --stats: count by instruction what the interpreter executes
+    #[arg(long, hide = true)]
+    pub count_interpreted: bool,
     /// Save the machine into FILE after SECS, and end (for tests of saved state)
     #[arg(long, value_name = "SECS:FILE", value_parser = parse_save, hide = true)]
     pub save_after: Option<SaveAfter>,

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
-use super::{EngineChoice, RunArgs, StatsForm, print_out};
+use super::{RunArgs, StatsForm, print_out};
 use crate::console::SerialLine;
 use crate::console::backend::Console;
 use crate::console::terminal;
@@ -28,7 +28,7 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
         print_out(&cpu::CpuConfig::MODELS.join("\n"));
         return Ok(ExitStatus::Success);
     }
-    let engine = engine::by_choice(args.engine)?;
+    let engine = engine::by_choice(args.engine, args.count_interpreted)?;
     let config = MachineConfig {
         boot: boot_source(&args)?,
         vcpus: usize::from(args.cpus),
@@ -134,16 +134,6 @@ fn dump_tree(config: &MachineConfig, path: &std::path::Path) -> Result<ExitStatu
     let tree = boot.dump_tree(&GuestRam::new(config.memory)?)?;
     std::fs::write(path, tree).map_err(|e| Failure::backend(format!("--dump-dtb {}: {e}", path.display())))?;
     Ok(ExitStatus::Success)
-}
-
-/// The engine that was chosen, for messages.
-pub fn engine_word(choice: EngineChoice) -> &'static str {
-    match choice {
-        EngineChoice::Auto => "auto",
-        EngineChoice::Jit => "jit",
-        EngineChoice::Interp => "interp",
-        EngineChoice::Kvm => "kvm",
-    }
 }
 
 #[cfg(test)]

@@ -17,16 +17,15 @@ pub use cpu::Stop;
 pub use survey::{Survey, choose, survey};
 
 use crate::cli::EngineChoice;
-use crate::cli::run::engine_word;
 use crate::exit::Failure;
 use crate::machine::ram::GuestRam;
 
 /// The engine for `--engine`.
-pub fn by_choice(choice: EngineChoice) -> Result<Box<dyn Engine>, Failure> {
+pub fn by_choice(choice: EngineChoice, count_interpreted: bool) -> Result<Box<dyn Engine>, Failure> {
     let engines = survey();
     let wanted = match choice {
         EngineChoice::Auto => choose(&engines),
-        other => engines.iter().find(|engine| engine.name == engine_word(other)),
+        other => engines.iter().find(|engine| engine.name == other.word()),
     };
     match wanted {
         Some(engine) if !engine.usable => Err(Failure::backend(format!(
@@ -34,6 +33,7 @@ pub fn by_choice(choice: EngineChoice) -> Result<Box<dyn Engine>, Failure> {
             engine.name, engine.why
         ))),
         Some(engine) if engine.name == "interp" => Ok(Box::new(emu::Interpreter)),
+        Some(engine) if engine.name == "jit" => Ok(Box::new(emu::Translator { count_interpreted })),
         _ => Err(Failure::backend("no engine works on this host; `vmm doctor` says why")),
     }
 }

@@ -35,12 +35,11 @@ fn kvm() -> Survey {
 }
 
 fn jit() -> Survey {
-    let why = if std::env::consts::ARCH == "x86_64" {
-        "not built into this version".into()
-    } else {
-        format!("translates to x86-64, this host is {}", std::env::consts::ARCH)
+    let (usable, why) = match jit::detect() {
+        Ok(_) => (true, "x86-64-v3 host".to_owned()),
+        Err(error) => (false, error.to_string()),
     };
-    Survey { name: "jit", usable: false, why, speed: "a few times slower than native" }
+    Survey { name: "jit", usable, why, speed: "a few times slower than native; a Debian kernel boots in about 2 s" }
 }
 
 fn interpreter() -> Survey {
@@ -48,7 +47,7 @@ fn interpreter() -> Survey {
         name: "interp",
         usable: true,
         why: "works on every host".into(),
-        speed: "about 50 times slower than native; a Debian kernel boots in 10 to 20 s",
+        speed: "tens of times slower than native; a Debian kernel boots in 10 to 20 s",
     }
 }
 
