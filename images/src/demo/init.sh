@@ -26,7 +26,8 @@ done
 ip link set lo up
 if [ -e /sys/class/net/eth0 ]; then
     ip link set eth0 up
-    udhcpc -i eth0 -b -q -t 5 >/dev/null 2>&1
+    # Not waited for: there may be nobody who answers.
+    udhcpc -i eth0 -s /usr/share/udhcpc/default.script -b -q -t 5 >/dev/null 2>&1 &
 fi
 
 export HOME=/root USER=root LOGNAME=root PATH=/sbin:/usr/sbin:/bin:/usr/bin PS1='\h:\w# '
