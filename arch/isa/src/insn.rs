@@ -12,6 +12,10 @@ pub use crate::operand::{
 };
 
 pub use crate::fp::{FpBinOp, FpMulAddOp, FpRelation, FpRounding, FpShape, FpSize, FpUnOp};
+pub use crate::simd::{
+    Accumulate, AesOp, ESize, ShaOp, VecAcrossOp, VecBinOp, VecImmOp, VecLongOp, VecNarrowOp, VecPairLongOp,
+    VecPermuteOp, VecShiftOp, VecShiftRegOp, VecTernOp, VecUnOp, VecWidth,
+};
 
 /// A register number, 0 to 31. Whether 31 means the zero register or SP is a matter of the class.
 pub type Reg = u8;
@@ -235,6 +239,102 @@ pub enum Insn {
     /// FMOV Sd, Wn; FMOV Dd, Xn: zero above. FMOV Vd.D[1], Xn (`top`): the lower half is kept.
     FpMoveFromGpr { size: FpSize, top: bool, rd: Reg, rn: Reg },
     // ---- Advanced SIMD: integer, permute, SIMD&FP loads and stores, crypto ----------------------------------------------------
+    // Vector and scalar forms are one class: `width` is what is written, the rest of the register becomes zero. `es` = element size
+    // of the sources, unless said otherwise.
+    /// Operations on two vectors: AND, ADD, CMEQ, SQADD, SMAX, ADDP and so on.
+    VecBin { op: VecBinOp, es: ESize, width: VecWidth, rd: Reg, rn: Reg, rm: Reg },
+    /// The same with element `index` of `rm` for every element: MUL, SQDMULH, SQRDMULH.
+    VecBinElem { op: VecBinOp, es: ESize, width: VecWidth, rd: Reg, rn: Reg, rm: Reg, index: u8 },
+    /// SUQADD, USQADD: `rd` is the first operand.
+    VecBinAcc { op: VecBinOp, es: ESize, width: VecWidth, rd: Reg, rn: Reg },
+    /// Operations that also read `rd`: MLA, SABA, BSL, SDOT and so on. `es` of SDOT and UDOT is that of the sums.
+    VecTern { op: VecTernOp, es: ESize, width: VecWidth, rd: Reg, rn: Reg, rm: Reg },
+    /// The same with element `index` of `rm` for every element.
+    VecTernElem { op: VecTernOp, es: ESize, width: VecWidth, rd: Reg, rn: Reg, rm: Reg, index: u8 },
+    /// Operations on one vector: ABS, NOT, REV64, CMEQ (zero) and so on.
+    VecUn { op: VecUnOp, es: ESize, width: VecWidth, rd: Reg, rn: Reg },
+    /// SSHL, SQRSHL and so on: shifts by a register.
+    VecShiftReg { op: VecShiftRegOp, es: ESize, width: VecWidth, rd: Reg, rn: Reg, rm: Reg },
+    /// SHL, SSHR, URSHR, SQSHLU and so on: shifts by an immediate.
+    VecShift { op: VecShiftOp, es: ESize, width: VecWidth, count: u8, rd: Reg, rn: Reg },
+    /// SSRA, USRA, SRSRA, URSRA: the shifted value is added to `rd`.
+    VecShiftAcc { op: VecShiftOp, es: ESize, width: VecWidth, count: u8, rd: Reg, rn: Reg },
+    /// SLI (`left`), SRI.
+    VecShiftInsert { left: bool, es: ESize, width: VecWidth, count: u8, rd: Reg, rn: Reg },
+    /// SADDLP, UADDLP; SADALP, UADALP when `accumulate`. `width` is that of source and result.
+    VecPairLong { op: VecPairLongOp, accumulate: bool, es: ESize, width: VecWidth, rd: Reg, rn: Reg },
+    /// XTN, SQXTN, UQXTN, SQXTUN and, with a `count`, SHRN and so on. `es` is that of the result, which goes to the upper half of `rd`
+    /// when `upper`.
+    VecNarrow { op: VecNarrowOp, round: bool, es: ESize, scalar: bool, upper: bool, count: u8, rd: Reg, rn: Reg },
+    /// SSHLL, USHLL, SHLL of the lower or `upper` half.
+    VecWiden { signed: bool, es: ESize, upper: bool, count: u8, rd: Reg, rn: Reg },
+    /// SADDL, UMULL, SQDMLAL, PMULL and so on, of the lower or `upper` halves. `width` is that of the result.
+    VecLong { op: VecLongOp, acc: Accumulate, es: ESize, width: VecWidth, upper: bool, rd: Reg, rn: Reg, rm: Reg },
+    /// The same with element `index` of `rm` for every element.
+    VecLongElem {
+        op: VecLongOp,
+        acc: Accumulate,
+        es: ESize,
+        width: VecWidth,
+        upper: bool,
+        rd: Reg,
+        rn: Reg,
+        rm: Reg,
+        index: u8,
+    },
+    /// SADDW, UADDW, SSUBW, USUBW: `rm` has the narrow elements, of size `es`.
+    VecWide { sub: bool, signed: bool, es: ESize, upper: bool, rd: Reg, rn: Reg, rm: Reg },
+    /// ADDHN, RADDHN, SUBHN, RSUBHN. `es` is that of the result, which goes to the upper half of `rd` when `upper`.
+    VecHighNarrow { sub: bool, round: bool, es: ESize, upper: bool, rd: Reg, rn: Reg, rm: Reg },
+    /// ADDV, SADDLV, SMAXV and so on; ADDP (scalar).
+    VecAcross { op: VecAcrossOp, es: ESize, width: VecWidth, rd: Reg, rn: Reg },
+    /// ZIP, UZP, TRN.
+    VecPermute { op: VecPermuteOp, es: ESize, width: VecWidth, rd: Reg, rn: Reg, rm: Reg },
+    /// EXT: from byte `index` of `rm:rn`.
+    VecExtract { width: VecWidth, index: u8, rd: Reg, rn: Reg, rm: Reg },
+    /// TBL, or TBX when bytes outside the table are to `keep` their value. The table is `registers` (1 to 4) registers from `rn`.
+    VecTable { keep: bool, width: VecWidth, registers: u8, rd: Reg, rn: Reg, rm: Reg },
+    /// DUP (element).
+    VecDupElem { es: ESize, width: VecWidth, index: u8, rd: Reg, rn: Reg },
+    /// DUP (general).
+    VecDupGeneral { es: ESize, width: VecWidth, rd: Reg, rn: Reg },
+    /// INS (element): element `from` of `rn` to element `to` of `rd`.
+    VecInsElem { es: ESize, to: u8, from: u8, rd: Reg, rn: Reg },
+    /// INS (general).
+    VecInsGeneral { es: ESize, index: u8, rd: Reg, rn: Reg },
+    /// SMOV, UMOV: an element to a general-purpose register.
+    VecToGeneral { signed: bool, sf: bool, es: ESize, index: u8, rd: Reg, rn: Reg },
+    /// MOVI, MVNI, ORR, BIC (vector, immediate): `imm` for each 64 bits.
+    VecImm { op: VecImmOp, width: VecWidth, rd: Reg, imm: u64 },
+    /// AESE, AESD, AESMC, AESIMC.
+    CryptoAes { op: AesOp, rd: Reg, rn: Reg },
+    /// SHA1*, SHA256*. `rm` is not read by the operations that have two registers.
+    CryptoSha { op: ShaOp, rd: Reg, rn: Reg, rm: Reg },
+    /// LDR, LDUR of a SIMD&FP register with an immediate offset.
+    SimdLoadImm { width: VecWidth, mode: AddrMode, rt: Reg, rn: Reg, offset: i32 },
+    /// STR, STUR of a SIMD&FP register with an immediate offset.
+    SimdStoreImm { width: VecWidth, mode: AddrMode, rt: Reg, rn: Reg, offset: i32 },
+    /// LDR (register) of a SIMD&FP register.
+    SimdLoadReg { width: VecWidth, extend: Extend, shift: u8, rt: Reg, rn: Reg, rm: Reg },
+    /// STR (register) of a SIMD&FP register.
+    SimdStoreReg { width: VecWidth, extend: Extend, shift: u8, rt: Reg, rn: Reg, rm: Reg },
+    /// LDR (literal) of a SIMD&FP register.
+    SimdLoadLiteral { width: VecWidth, rt: Reg, offset: i32 },
+    /// LDP, LDNP of SIMD&FP registers; `width` is that of one.
+    SimdLoadPair { width: VecWidth, mode: AddrMode, rt: Reg, rt2: Reg, rn: Reg, offset: i16 },
+    /// STP, STNP of SIMD&FP registers; `width` is that of one.
+    SimdStorePair { width: VecWidth, mode: AddrMode, rt: Reg, rt2: Reg, rn: Reg, offset: i16 },
+    /// LD1 to LD4 (multiple structures): `structure` elements each, to `registers` registers from `rt`. When `post`, the base then moves
+    /// by `rm`, or by the bytes read if `rm` is 31.
+    VecLoadMultiple { es: ESize, width: VecWidth, structure: u8, registers: u8, post: bool, rt: Reg, rn: Reg, rm: Reg },
+    /// ST1 to ST4 (multiple structures), as the loads.
+    VecStoreMultiple { es: ESize, width: VecWidth, structure: u8, registers: u8, post: bool, rt: Reg, rn: Reg, rm: Reg },
+    /// LD1 to LD4 (single structure): to element `index` of `structure` registers from `rt`; `post` and `rm` as above.
+    VecLoadSingle { es: ESize, index: u8, structure: u8, post: bool, rt: Reg, rn: Reg, rm: Reg },
+    /// ST1 to ST4 (single structure), as the loads.
+    VecStoreSingle { es: ESize, index: u8, structure: u8, post: bool, rt: Reg, rn: Reg, rm: Reg },
+    /// LD1R to LD4R: to every element of `structure` registers from `rt`; `post` and `rm` as above.
+    VecLoadReplicate { es: ESize, width: VecWidth, structure: u8, post: bool, rt: Reg, rn: Reg, rm: Reg },
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@ use crate::{
     fp::*,
     insn::*,
     operand::*,
+    simd::*,
 };
 
 /// The lines of the table.
-pub(crate) static ROWS: [Row; 378] = [
+pub(crate) static ROWS: [Row; 769] = [
     Row {
         name: "ADR",
         mask: 0x9f000000,
@@ -4231,6 +4232,4926 @@ pub(crate) static ROWS: [Row; 378] = [
             Field { name: "rd", low: 0, width: 5 },
         ],
     },
+    Row {
+        name: "SHADD_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e200400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UHADD_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e200400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQADD_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e200c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQADD_sca",
+        mask: 0xff20fc00,
+        value: 0x5e200c00,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQADD_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e200c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQADD_sca",
+        mask: 0xff20fc00,
+        value: 0x7e200c00,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SRHADD_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e201400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "URHADD_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e201400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SHSUB_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e202400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UHSUB_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e202400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQSUB_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e202c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQSUB_sca",
+        mask: 0xff20fc00,
+        value: 0x5e202c00,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQSUB_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e202c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQSUB_sca",
+        mask: 0xff20fc00,
+        value: 0x7e202c00,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMGT_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e203400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMGT_sca",
+        mask: 0xff20fc00,
+        value: 0x5e203400,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMHI_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e203400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMHI_sca",
+        mask: 0xff20fc00,
+        value: 0x7e203400,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMGE_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e203c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMGE_sca",
+        mask: 0xff20fc00,
+        value: 0x5e203c00,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMHS_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e203c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMHS_sca",
+        mask: 0xff20fc00,
+        value: 0x7e203c00,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SMAX_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e206400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UMAX_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e206400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SMIN_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e206c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UMIN_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e206c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SABD_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e207400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UABD_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e207400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ADD_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e208400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ADD_sca",
+        mask: 0xff20fc00,
+        value: 0x5e208400,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SUB_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e208400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SUB_sca",
+        mask: 0xff20fc00,
+        value: 0x7e208400,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMTST_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e208c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMTST_sca",
+        mask: 0xff20fc00,
+        value: 0x5e208c00,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMEQ_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e208c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMEQ_sca",
+        mask: 0xff20fc00,
+        value: 0x7e208c00,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "MUL_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e209c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "PMUL_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e209c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SMAXP_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e20a400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UMAXP_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e20a400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SMINP_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e20ac00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UMINP_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e20ac00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMULH_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e20b400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMULH_sca",
+        mask: 0xff20fc00,
+        value: 0x5e20b400,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRDMULH_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e20b400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRDMULH_sca",
+        mask: 0xff20fc00,
+        value: 0x7e20b400,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ADDP_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e20bc00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SSHL_reg_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e204400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SSHL_reg_sca",
+        mask: 0xff20fc00,
+        value: 0x5e204400,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "USHL_reg_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e204400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "USHL_reg_sca",
+        mask: 0xff20fc00,
+        value: 0x7e204400,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQSHL_reg_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e204c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQSHL_reg_sca",
+        mask: 0xff20fc00,
+        value: 0x5e204c00,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQSHL_reg_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e204c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQSHL_reg_sca",
+        mask: 0xff20fc00,
+        value: 0x7e204c00,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SRSHL_reg_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e205400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SRSHL_reg_sca",
+        mask: 0xff20fc00,
+        value: 0x5e205400,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "URSHL_reg_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e205400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "URSHL_reg_sca",
+        mask: 0xff20fc00,
+        value: 0x7e205400,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRSHL_reg_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e205c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRSHL_reg_sca",
+        mask: 0xff20fc00,
+        value: 0x5e205c00,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQRSHL_reg_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e205c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQRSHL_reg_sca",
+        mask: 0xff20fc00,
+        value: 0x7e205c00,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SABA_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e207c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UABA_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e207c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "MLA_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e209400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "MLS_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e209400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "AND_vec",
+        mask: 0xbfe0fc00,
+        value: 0x0e201c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "BIC_vec",
+        mask: 0xbfe0fc00,
+        value: 0x0e601c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ORR_vec",
+        mask: 0xbfe0fc00,
+        value: 0x0ea01c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ORN_vec",
+        mask: 0xbfe0fc00,
+        value: 0x0ee01c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "EOR_vec",
+        mask: 0xbfe0fc00,
+        value: 0x2e201c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "BSL_vec",
+        mask: 0xbfe0fc00,
+        value: 0x2e601c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "BIT_vec",
+        mask: 0xbfe0fc00,
+        value: 0x2ea01c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "BIF_vec",
+        mask: 0xbfe0fc00,
+        value: 0x2ee01c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRDMLAH_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e008400,
+        feature: Some(Feature::Rdm),
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRDMLAH_sca",
+        mask: 0xff20fc00,
+        value: 0x7e008400,
+        feature: Some(Feature::Rdm),
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRDMLSH_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e008c00,
+        feature: Some(Feature::Rdm),
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRDMLSH_sca",
+        mask: 0xff20fc00,
+        value: 0x7e008c00,
+        feature: Some(Feature::Rdm),
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SDOT_vec",
+        mask: 0xbfe0fc00,
+        value: 0x0e809400,
+        feature: Some(Feature::DotProd),
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UDOT_vec",
+        mask: 0xbfe0fc00,
+        value: 0x2e809400,
+        feature: Some(Feature::DotProd),
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "REV64_vec",
+        mask: 0xbf3ffc00,
+        value: 0x0e200800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "REV16_vec",
+        mask: 0xbf3ffc00,
+        value: 0x0e201800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "REV32_vec",
+        mask: 0xbf3ffc00,
+        value: 0x2e200800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CLS_vec",
+        mask: 0xbf3ffc00,
+        value: 0x0e204800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CLZ_vec",
+        mask: 0xbf3ffc00,
+        value: 0x2e204800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CNT_vec",
+        mask: 0xbf3ffc00,
+        value: 0x0e205800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQABS_vec",
+        mask: 0xbf3ffc00,
+        value: 0x0e207800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQABS_sca",
+        mask: 0xff3ffc00,
+        value: 0x5e207800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQNEG_vec",
+        mask: 0xbf3ffc00,
+        value: 0x2e207800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQNEG_sca",
+        mask: 0xff3ffc00,
+        value: 0x7e207800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMGT_zero_vec",
+        mask: 0xbf3ffc00,
+        value: 0x0e208800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMGT_zero_sca",
+        mask: 0xff3ffc00,
+        value: 0x5e208800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMGE_zero_vec",
+        mask: 0xbf3ffc00,
+        value: 0x2e208800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMGE_zero_sca",
+        mask: 0xff3ffc00,
+        value: 0x7e208800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMEQ_zero_vec",
+        mask: 0xbf3ffc00,
+        value: 0x0e209800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMEQ_zero_sca",
+        mask: 0xff3ffc00,
+        value: 0x5e209800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMLE_zero_vec",
+        mask: 0xbf3ffc00,
+        value: 0x2e209800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMLE_zero_sca",
+        mask: 0xff3ffc00,
+        value: 0x7e209800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMLT_zero_vec",
+        mask: 0xbf3ffc00,
+        value: 0x0e20a800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "CMLT_zero_sca",
+        mask: 0xff3ffc00,
+        value: 0x5e20a800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ABS_vec",
+        mask: 0xbf3ffc00,
+        value: 0x0e20b800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ABS_sca",
+        mask: 0xff3ffc00,
+        value: 0x5e20b800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "NEG_vec",
+        mask: 0xbf3ffc00,
+        value: 0x2e20b800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "NEG_sca",
+        mask: 0xff3ffc00,
+        value: 0x7e20b800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "NOT_vec",
+        mask: 0xbffffc00,
+        value: 0x2e205800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "RBIT_vec",
+        mask: 0xbffffc00,
+        value: 0x2e605800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SUQADD_vec",
+        mask: 0xbf3ffc00,
+        value: 0x0e203800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SUQADD_sca",
+        mask: 0xff3ffc00,
+        value: 0x5e203800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "USQADD_vec",
+        mask: 0xbf3ffc00,
+        value: 0x2e203800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "USQADD_sca",
+        mask: 0xff3ffc00,
+        value: 0x7e203800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SADDLP_vec",
+        mask: 0xbf3ffc00,
+        value: 0x0e202800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UADDLP_vec",
+        mask: 0xbf3ffc00,
+        value: 0x2e202800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SADALP_vec",
+        mask: 0xbf3ffc00,
+        value: 0x0e206800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UADALP_vec",
+        mask: 0xbf3ffc00,
+        value: 0x2e206800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "XTN_vec",
+        mask: 0xbf3ffc00,
+        value: 0x0e212800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQXTN_vec",
+        mask: 0xbf3ffc00,
+        value: 0x0e214800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQXTN_sca",
+        mask: 0xff3ffc00,
+        value: 0x5e214800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQXTUN_vec",
+        mask: 0xbf3ffc00,
+        value: 0x2e212800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQXTUN_sca",
+        mask: 0xff3ffc00,
+        value: 0x7e212800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQXTN_vec",
+        mask: 0xbf3ffc00,
+        value: 0x2e214800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQXTN_sca",
+        mask: 0xff3ffc00,
+        value: 0x7e214800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SHLL_vec",
+        mask: 0xbf3ffc00,
+        value: 0x2e213800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SADDLV",
+        mask: 0xbf3ffc00,
+        value: 0x0e303800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UADDLV",
+        mask: 0xbf3ffc00,
+        value: 0x2e303800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SMAXV",
+        mask: 0xbf3ffc00,
+        value: 0x0e30a800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UMAXV",
+        mask: 0xbf3ffc00,
+        value: 0x2e30a800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SMINV",
+        mask: 0xbf3ffc00,
+        value: 0x0e31a800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UMINV",
+        mask: 0xbf3ffc00,
+        value: 0x2e31a800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ADDV",
+        mask: 0xbf3ffc00,
+        value: 0x0e31b800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ADDP_sca",
+        mask: 0xfffffc00,
+        value: 0x5ef1b800,
+        feature: None,
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "SADDL_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e200000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UADDL_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e200000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SSUBL_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e202000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "USUBL_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e202000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SABAL_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e205000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UABAL_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e205000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SABDL_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e207000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UABDL_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e207000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SMLAL_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e208000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UMLAL_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e208000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SMLSL_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e20a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UMLSL_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e20a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SMULL_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e20c000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UMULL_vec",
+        mask: 0xbf20fc00,
+        value: 0x2e20c000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMLAL_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e209000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMLAL_sca",
+        mask: 0xff20fc00,
+        value: 0x5e209000,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMLSL_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e20b000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMLSL_sca",
+        mask: 0xff20fc00,
+        value: 0x5e20b000,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMULL_vec",
+        mask: 0xbf20fc00,
+        value: 0x0e20d000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMULL_sca",
+        mask: 0xff20fc00,
+        value: 0x5e20d000,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "PMULL_vec",
+        mask: 0xbfe0fc00,
+        value: 0x0e20e000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "PMULL_1q",
+        mask: 0xbfe0fc00,
+        value: 0x0ee0e000,
+        feature: Some(Feature::Pmull),
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SADDW",
+        mask: 0xbf20fc00,
+        value: 0x0e201000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UADDW",
+        mask: 0xbf20fc00,
+        value: 0x2e201000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SSUBW",
+        mask: 0xbf20fc00,
+        value: 0x0e203000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "USUBW",
+        mask: 0xbf20fc00,
+        value: 0x2e203000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ADDHN",
+        mask: 0xbf20fc00,
+        value: 0x0e204000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "RADDHN",
+        mask: 0xbf20fc00,
+        value: 0x2e204000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SUBHN",
+        mask: 0xbf20fc00,
+        value: 0x0e206000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "RSUBHN",
+        mask: 0xbf20fc00,
+        value: 0x2e206000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "MUL_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x0f008000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMULH_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x0f00c000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMULH_elem_sca",
+        mask: 0xff00f400,
+        value: 0x5f00c000,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRDMULH_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x0f00d000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRDMULH_elem_sca",
+        mask: 0xff00f400,
+        value: 0x5f00d000,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "MLA_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x2f000000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "MLS_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x2f004000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRDMLAH_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x2f00d000,
+        feature: Some(Feature::Rdm),
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRDMLAH_elem_sca",
+        mask: 0xff00f400,
+        value: 0x7f00d000,
+        feature: Some(Feature::Rdm),
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRDMLSH_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x2f00f000,
+        feature: Some(Feature::Rdm),
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRDMLSH_elem_sca",
+        mask: 0xff00f400,
+        value: 0x7f00f000,
+        feature: Some(Feature::Rdm),
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SDOT_elem",
+        mask: 0xbfc0f400,
+        value: 0x0f80e000,
+        feature: Some(Feature::DotProd),
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UDOT_elem",
+        mask: 0xbfc0f400,
+        value: 0x2f80e000,
+        feature: Some(Feature::DotProd),
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SMLAL_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x0f002000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UMLAL_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x2f002000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SMLSL_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x0f006000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UMLSL_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x2f006000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SMULL_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x0f00a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UMULL_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x2f00a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMLAL_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x0f003000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMLAL_elem_sca",
+        mask: 0xff00f400,
+        value: 0x5f003000,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMLSL_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x0f007000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMLSL_elem_sca",
+        mask: 0xff00f400,
+        value: 0x5f007000,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMULL_elem_vec",
+        mask: 0xbf00f400,
+        value: 0x0f00b000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQDMULL_elem_sca",
+        mask: 0xff00f400,
+        value: 0x5f00b000,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "l", low: 21, width: 1 },
+            Field { name: "m", low: 20, width: 1 },
+            Field { name: "rm", low: 16, width: 4 },
+            Field { name: "h", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SSHR_imm_vec",
+        mask: 0xbf80fc00,
+        value: 0x0f000400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SSHR_imm_sca",
+        mask: 0xff80fc00,
+        value: 0x5f000400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SSRA_imm_vec",
+        mask: 0xbf80fc00,
+        value: 0x0f001400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SSRA_imm_sca",
+        mask: 0xff80fc00,
+        value: 0x5f001400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SRSHR_imm_vec",
+        mask: 0xbf80fc00,
+        value: 0x0f002400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SRSHR_imm_sca",
+        mask: 0xff80fc00,
+        value: 0x5f002400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SRSRA_imm_vec",
+        mask: 0xbf80fc00,
+        value: 0x0f003400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SRSRA_imm_sca",
+        mask: 0xff80fc00,
+        value: 0x5f003400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQSHL_imm_vec",
+        mask: 0xbf80fc00,
+        value: 0x0f007400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQSHL_imm_sca",
+        mask: 0xff80fc00,
+        value: 0x5f007400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "USHR_imm_vec",
+        mask: 0xbf80fc00,
+        value: 0x2f000400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "USHR_imm_sca",
+        mask: 0xff80fc00,
+        value: 0x7f000400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "USRA_imm_vec",
+        mask: 0xbf80fc00,
+        value: 0x2f001400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "USRA_imm_sca",
+        mask: 0xff80fc00,
+        value: 0x7f001400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "URSHR_imm_vec",
+        mask: 0xbf80fc00,
+        value: 0x2f002400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "URSHR_imm_sca",
+        mask: 0xff80fc00,
+        value: 0x7f002400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "URSRA_imm_vec",
+        mask: 0xbf80fc00,
+        value: 0x2f003400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "URSRA_imm_sca",
+        mask: 0xff80fc00,
+        value: 0x7f003400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQSHL_imm_vec",
+        mask: 0xbf80fc00,
+        value: 0x2f007400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQSHL_imm_sca",
+        mask: 0xff80fc00,
+        value: 0x7f007400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SHL_imm_vec",
+        mask: 0xbf80fc00,
+        value: 0x0f005400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SHL_imm_sca",
+        mask: 0xff80fc00,
+        value: 0x5f005400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQSHLU_imm_vec",
+        mask: 0xbf80fc00,
+        value: 0x2f006400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQSHLU_imm_sca",
+        mask: 0xff80fc00,
+        value: 0x7f006400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SRI_imm_vec",
+        mask: 0xbf80fc00,
+        value: 0x2f004400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SRI_imm_sca",
+        mask: 0xff80fc00,
+        value: 0x7f004400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SLI_imm_vec",
+        mask: 0xbf80fc00,
+        value: 0x2f005400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SLI_imm_sca",
+        mask: 0xff80fc00,
+        value: 0x7f005400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SHRN_vec",
+        mask: 0xbf80fc00,
+        value: 0x0f008400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "RSHRN_vec",
+        mask: 0xbf80fc00,
+        value: 0x0f008c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQSHRN_vec",
+        mask: 0xbf80fc00,
+        value: 0x0f009400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQSHRN_sca",
+        mask: 0xff80fc00,
+        value: 0x5f009400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRSHRN_vec",
+        mask: 0xbf80fc00,
+        value: 0x0f009c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRSHRN_sca",
+        mask: 0xff80fc00,
+        value: 0x5f009c00,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQSHRUN_vec",
+        mask: 0xbf80fc00,
+        value: 0x2f008400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQSHRUN_sca",
+        mask: 0xff80fc00,
+        value: 0x7f008400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRSHRUN_vec",
+        mask: 0xbf80fc00,
+        value: 0x2f008c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SQRSHRUN_sca",
+        mask: 0xff80fc00,
+        value: 0x7f008c00,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQSHRN_vec",
+        mask: 0xbf80fc00,
+        value: 0x2f009400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQSHRN_sca",
+        mask: 0xff80fc00,
+        value: 0x7f009400,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQRSHRN_vec",
+        mask: 0xbf80fc00,
+        value: 0x2f009c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UQRSHRN_sca",
+        mask: 0xff80fc00,
+        value: 0x7f009c00,
+        feature: None,
+        fields: &[
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SSHLL",
+        mask: 0xbf80fc00,
+        value: 0x0f00a400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "USHLL",
+        mask: 0xbf80fc00,
+        value: 0x2f00a400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "immh", low: 19, width: 4 },
+            Field { name: "immb", low: 16, width: 3 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "MOVI_32",
+        mask: 0xbff89c00,
+        value: 0x0f000400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "abc", low: 16, width: 3 },
+            Field { name: "amount", low: 13, width: 2 },
+            Field { name: "defgh", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ORR_imm_32",
+        mask: 0xbff89c00,
+        value: 0x0f001400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "abc", low: 16, width: 3 },
+            Field { name: "amount", low: 13, width: 2 },
+            Field { name: "defgh", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "MVNI_32",
+        mask: 0xbff89c00,
+        value: 0x2f000400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "abc", low: 16, width: 3 },
+            Field { name: "amount", low: 13, width: 2 },
+            Field { name: "defgh", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "BIC_imm_32",
+        mask: 0xbff89c00,
+        value: 0x2f001400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "abc", low: 16, width: 3 },
+            Field { name: "amount", low: 13, width: 2 },
+            Field { name: "defgh", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "MOVI_16",
+        mask: 0xbff8dc00,
+        value: 0x0f008400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "abc", low: 16, width: 3 },
+            Field { name: "amount", low: 13, width: 1 },
+            Field { name: "defgh", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ORR_imm_16",
+        mask: 0xbff8dc00,
+        value: 0x0f009400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "abc", low: 16, width: 3 },
+            Field { name: "amount", low: 13, width: 1 },
+            Field { name: "defgh", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "MVNI_16",
+        mask: 0xbff8dc00,
+        value: 0x2f008400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "abc", low: 16, width: 3 },
+            Field { name: "amount", low: 13, width: 1 },
+            Field { name: "defgh", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "BIC_imm_16",
+        mask: 0xbff8dc00,
+        value: 0x2f009400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "abc", low: 16, width: 3 },
+            Field { name: "amount", low: 13, width: 1 },
+            Field { name: "defgh", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "MOVI_msl",
+        mask: 0xbff8ec00,
+        value: 0x0f00c400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "abc", low: 16, width: 3 },
+            Field { name: "amount", low: 12, width: 1 },
+            Field { name: "defgh", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "MVNI_msl",
+        mask: 0xbff8ec00,
+        value: 0x2f00c400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "abc", low: 16, width: 3 },
+            Field { name: "amount", low: 12, width: 1 },
+            Field { name: "defgh", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "MOVI_8",
+        mask: 0xbff8fc00,
+        value: 0x0f00e400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "abc", low: 16, width: 3 },
+            Field { name: "defgh", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "MOVI_64",
+        mask: 0xbff8fc00,
+        value: 0x2f00e400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "abc", low: 16, width: 3 },
+            Field { name: "defgh", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "DUP_elem_vec",
+        mask: 0xbfe0fc00,
+        value: 0x0e000400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "imm5", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "DUP_elem_sca",
+        mask: 0xffe0fc00,
+        value: 0x5e000400,
+        feature: None,
+        fields: &[
+            Field { name: "imm5", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "DUP_gen",
+        mask: 0xbfe0fc00,
+        value: 0x0e000c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "imm5", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SMOV",
+        mask: 0xbfe0fc00,
+        value: 0x0e002c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "imm5", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UMOV",
+        mask: 0xbfe0fc00,
+        value: 0x0e003c00,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "imm5", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "INS_gen",
+        mask: 0xffe0fc00,
+        value: 0x4e001c00,
+        feature: None,
+        fields: &[
+            Field { name: "imm5", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "INS_elem",
+        mask: 0xffe08400,
+        value: 0x6e000400,
+        feature: None,
+        fields: &[
+            Field { name: "imm5", low: 16, width: 5 },
+            Field { name: "imm4", low: 11, width: 4 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UZP1",
+        mask: 0xbf20fc00,
+        value: 0x0e001800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "TRN1",
+        mask: 0xbf20fc00,
+        value: 0x0e002800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ZIP1",
+        mask: 0xbf20fc00,
+        value: 0x0e003800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "UZP2",
+        mask: 0xbf20fc00,
+        value: 0x0e005800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "TRN2",
+        mask: 0xbf20fc00,
+        value: 0x0e006800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ZIP2",
+        mask: 0xbf20fc00,
+        value: 0x0e007800,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 22, width: 2 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "EXT",
+        mask: 0xbfe08400,
+        value: 0x2e000000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "imm4", low: 11, width: 4 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "TBL",
+        mask: 0xbfe09c00,
+        value: 0x0e000000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "len", low: 13, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "TBX",
+        mask: 0xbfe09c00,
+        value: 0x0e001000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "len", low: 13, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "AESE",
+        mask: 0xfffffc00,
+        value: 0x4e284800,
+        feature: Some(Feature::Aes),
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "AESD",
+        mask: 0xfffffc00,
+        value: 0x4e285800,
+        feature: Some(Feature::Aes),
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "AESMC",
+        mask: 0xfffffc00,
+        value: 0x4e286800,
+        feature: Some(Feature::Aes),
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "AESIMC",
+        mask: 0xfffffc00,
+        value: 0x4e287800,
+        feature: Some(Feature::Aes),
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "SHA1C",
+        mask: 0xffe0fc00,
+        value: 0x5e000000,
+        feature: Some(Feature::Sha1),
+        fields: &[
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SHA1P",
+        mask: 0xffe0fc00,
+        value: 0x5e001000,
+        feature: Some(Feature::Sha1),
+        fields: &[
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SHA1M",
+        mask: 0xffe0fc00,
+        value: 0x5e002000,
+        feature: Some(Feature::Sha1),
+        fields: &[
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SHA1SU0",
+        mask: 0xffe0fc00,
+        value: 0x5e003000,
+        feature: Some(Feature::Sha1),
+        fields: &[
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SHA256H",
+        mask: 0xffe0fc00,
+        value: 0x5e004000,
+        feature: Some(Feature::Sha256),
+        fields: &[
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SHA256H2",
+        mask: 0xffe0fc00,
+        value: 0x5e005000,
+        feature: Some(Feature::Sha256),
+        fields: &[
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SHA256SU1",
+        mask: 0xffe0fc00,
+        value: 0x5e006000,
+        feature: Some(Feature::Sha256),
+        fields: &[
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rd", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "SHA1H",
+        mask: 0xfffffc00,
+        value: 0x5e280800,
+        feature: Some(Feature::Sha1),
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "SHA1SU1",
+        mask: 0xfffffc00,
+        value: 0x5e281800,
+        feature: Some(Feature::Sha1),
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "SHA256SU0",
+        mask: 0xfffffc00,
+        value: 0x5e282800,
+        feature: Some(Feature::Sha256),
+        fields: &[Field { name: "rn", low: 5, width: 5 }, Field { name: "rd", low: 0, width: 5 }],
+    },
+    Row {
+        name: "LDR_simd_uimm",
+        mask: 0x3f400000,
+        value: 0x3d400000,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 30, width: 2 },
+            Field { name: "opc", low: 23, width: 1 },
+            Field { name: "imm12", low: 10, width: 12 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LDUR_simd",
+        mask: 0x3f600c00,
+        value: 0x3c400000,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 30, width: 2 },
+            Field { name: "opc", low: 23, width: 1 },
+            Field { name: "imm9", low: 12, width: 9 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LDR_simd_post",
+        mask: 0x3f600c00,
+        value: 0x3c400400,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 30, width: 2 },
+            Field { name: "opc", low: 23, width: 1 },
+            Field { name: "imm9", low: 12, width: 9 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LDR_simd_pre",
+        mask: 0x3f600c00,
+        value: 0x3c400c00,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 30, width: 2 },
+            Field { name: "opc", low: 23, width: 1 },
+            Field { name: "imm9", low: 12, width: 9 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LDR_simd_reg",
+        mask: 0x3f600c00,
+        value: 0x3c600800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 30, width: 2 },
+            Field { name: "opc", low: 23, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "option", low: 13, width: 3 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "STR_simd_uimm",
+        mask: 0x3f400000,
+        value: 0x3d000000,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 30, width: 2 },
+            Field { name: "opc", low: 23, width: 1 },
+            Field { name: "imm12", low: 10, width: 12 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "STUR_simd",
+        mask: 0x3f600c00,
+        value: 0x3c000000,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 30, width: 2 },
+            Field { name: "opc", low: 23, width: 1 },
+            Field { name: "imm9", low: 12, width: 9 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "STR_simd_post",
+        mask: 0x3f600c00,
+        value: 0x3c000400,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 30, width: 2 },
+            Field { name: "opc", low: 23, width: 1 },
+            Field { name: "imm9", low: 12, width: 9 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "STR_simd_pre",
+        mask: 0x3f600c00,
+        value: 0x3c000c00,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 30, width: 2 },
+            Field { name: "opc", low: 23, width: 1 },
+            Field { name: "imm9", low: 12, width: 9 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "STR_simd_reg",
+        mask: 0x3f600c00,
+        value: 0x3c200800,
+        feature: None,
+        fields: &[
+            Field { name: "size", low: 30, width: 2 },
+            Field { name: "opc", low: 23, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "option", low: 13, width: 3 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LDR_simd_lit",
+        mask: 0x3f000000,
+        value: 0x1c000000,
+        feature: None,
+        fields: &[
+            Field { name: "opc", low: 30, width: 2 },
+            Field { name: "imm19", low: 5, width: 19 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LDNP_simd",
+        mask: 0x3fc00000,
+        value: 0x2c400000,
+        feature: None,
+        fields: &[
+            Field { name: "opc", low: 30, width: 2 },
+            Field { name: "imm7", low: 15, width: 7 },
+            Field { name: "rt2", low: 10, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LDP_simd_post",
+        mask: 0x3fc00000,
+        value: 0x2cc00000,
+        feature: None,
+        fields: &[
+            Field { name: "opc", low: 30, width: 2 },
+            Field { name: "imm7", low: 15, width: 7 },
+            Field { name: "rt2", low: 10, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LDP_simd_off",
+        mask: 0x3fc00000,
+        value: 0x2d400000,
+        feature: None,
+        fields: &[
+            Field { name: "opc", low: 30, width: 2 },
+            Field { name: "imm7", low: 15, width: 7 },
+            Field { name: "rt2", low: 10, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LDP_simd_pre",
+        mask: 0x3fc00000,
+        value: 0x2dc00000,
+        feature: None,
+        fields: &[
+            Field { name: "opc", low: 30, width: 2 },
+            Field { name: "imm7", low: 15, width: 7 },
+            Field { name: "rt2", low: 10, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "STNP_simd",
+        mask: 0x3fc00000,
+        value: 0x2c000000,
+        feature: None,
+        fields: &[
+            Field { name: "opc", low: 30, width: 2 },
+            Field { name: "imm7", low: 15, width: 7 },
+            Field { name: "rt2", low: 10, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "STP_simd_post",
+        mask: 0x3fc00000,
+        value: 0x2c800000,
+        feature: None,
+        fields: &[
+            Field { name: "opc", low: 30, width: 2 },
+            Field { name: "imm7", low: 15, width: 7 },
+            Field { name: "rt2", low: 10, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "STP_simd_off",
+        mask: 0x3fc00000,
+        value: 0x2d000000,
+        feature: None,
+        fields: &[
+            Field { name: "opc", low: 30, width: 2 },
+            Field { name: "imm7", low: 15, width: 7 },
+            Field { name: "rt2", low: 10, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "STP_simd_pre",
+        mask: 0x3fc00000,
+        value: 0x2d800000,
+        feature: None,
+        fields: &[
+            Field { name: "opc", low: 30, width: 2 },
+            Field { name: "imm7", low: 15, width: 7 },
+            Field { name: "rt2", low: 10, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD4_multi",
+        mask: 0xbffff000,
+        value: 0x0c400000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD4_multi_post",
+        mask: 0xbfe0f000,
+        value: 0x0cc00000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_multi4",
+        mask: 0xbffff000,
+        value: 0x0c402000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_multi4_post",
+        mask: 0xbfe0f000,
+        value: 0x0cc02000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD3_multi",
+        mask: 0xbffff000,
+        value: 0x0c404000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD3_multi_post",
+        mask: 0xbfe0f000,
+        value: 0x0cc04000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_multi3",
+        mask: 0xbffff000,
+        value: 0x0c406000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_multi3_post",
+        mask: 0xbfe0f000,
+        value: 0x0cc06000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_multi1",
+        mask: 0xbffff000,
+        value: 0x0c407000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_multi1_post",
+        mask: 0xbfe0f000,
+        value: 0x0cc07000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD2_multi",
+        mask: 0xbffff000,
+        value: 0x0c408000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD2_multi_post",
+        mask: 0xbfe0f000,
+        value: 0x0cc08000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_multi2",
+        mask: 0xbffff000,
+        value: 0x0c40a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_multi2_post",
+        mask: 0xbfe0f000,
+        value: 0x0cc0a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_single_b",
+        mask: 0xbfffe000,
+        value: 0x0d400000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_single_b_post",
+        mask: 0xbfe0e000,
+        value: 0x0dc00000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_single_h",
+        mask: 0xbfffe400,
+        value: 0x0d404000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_single_h_post",
+        mask: 0xbfe0e400,
+        value: 0x0dc04000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_single_s",
+        mask: 0xbfffec00,
+        value: 0x0d408000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_single_s_post",
+        mask: 0xbfe0ec00,
+        value: 0x0dc08000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_single_d",
+        mask: 0xbffffc00,
+        value: 0x0d408400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1_single_d_post",
+        mask: 0xbfe0fc00,
+        value: 0x0dc08400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD2_single_b",
+        mask: 0xbfffe000,
+        value: 0x0d600000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD2_single_b_post",
+        mask: 0xbfe0e000,
+        value: 0x0de00000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD2_single_h",
+        mask: 0xbfffe400,
+        value: 0x0d604000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD2_single_h_post",
+        mask: 0xbfe0e400,
+        value: 0x0de04000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD2_single_s",
+        mask: 0xbfffec00,
+        value: 0x0d608000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD2_single_s_post",
+        mask: 0xbfe0ec00,
+        value: 0x0de08000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD2_single_d",
+        mask: 0xbffffc00,
+        value: 0x0d608400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD2_single_d_post",
+        mask: 0xbfe0fc00,
+        value: 0x0de08400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD3_single_b",
+        mask: 0xbfffe000,
+        value: 0x0d402000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD3_single_b_post",
+        mask: 0xbfe0e000,
+        value: 0x0dc02000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD3_single_h",
+        mask: 0xbfffe400,
+        value: 0x0d406000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD3_single_h_post",
+        mask: 0xbfe0e400,
+        value: 0x0dc06000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD3_single_s",
+        mask: 0xbfffec00,
+        value: 0x0d40a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD3_single_s_post",
+        mask: 0xbfe0ec00,
+        value: 0x0dc0a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD3_single_d",
+        mask: 0xbffffc00,
+        value: 0x0d40a400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD3_single_d_post",
+        mask: 0xbfe0fc00,
+        value: 0x0dc0a400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD4_single_b",
+        mask: 0xbfffe000,
+        value: 0x0d602000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD4_single_b_post",
+        mask: 0xbfe0e000,
+        value: 0x0de02000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD4_single_h",
+        mask: 0xbfffe400,
+        value: 0x0d606000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD4_single_h_post",
+        mask: 0xbfe0e400,
+        value: 0x0de06000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD4_single_s",
+        mask: 0xbfffec00,
+        value: 0x0d60a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD4_single_s_post",
+        mask: 0xbfe0ec00,
+        value: 0x0de0a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD4_single_d",
+        mask: 0xbffffc00,
+        value: 0x0d60a400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD4_single_d_post",
+        mask: 0xbfe0fc00,
+        value: 0x0de0a400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST4_multi",
+        mask: 0xbffff000,
+        value: 0x0c000000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST4_multi_post",
+        mask: 0xbfe0f000,
+        value: 0x0c800000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_multi4",
+        mask: 0xbffff000,
+        value: 0x0c002000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_multi4_post",
+        mask: 0xbfe0f000,
+        value: 0x0c802000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST3_multi",
+        mask: 0xbffff000,
+        value: 0x0c004000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST3_multi_post",
+        mask: 0xbfe0f000,
+        value: 0x0c804000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_multi3",
+        mask: 0xbffff000,
+        value: 0x0c006000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_multi3_post",
+        mask: 0xbfe0f000,
+        value: 0x0c806000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_multi1",
+        mask: 0xbffff000,
+        value: 0x0c007000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_multi1_post",
+        mask: 0xbfe0f000,
+        value: 0x0c807000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST2_multi",
+        mask: 0xbffff000,
+        value: 0x0c008000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST2_multi_post",
+        mask: 0xbfe0f000,
+        value: 0x0c808000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_multi2",
+        mask: 0xbffff000,
+        value: 0x0c00a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_multi2_post",
+        mask: 0xbfe0f000,
+        value: 0x0c80a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_single_b",
+        mask: 0xbfffe000,
+        value: 0x0d000000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_single_b_post",
+        mask: 0xbfe0e000,
+        value: 0x0d800000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_single_h",
+        mask: 0xbfffe400,
+        value: 0x0d004000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_single_h_post",
+        mask: 0xbfe0e400,
+        value: 0x0d804000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_single_s",
+        mask: 0xbfffec00,
+        value: 0x0d008000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_single_s_post",
+        mask: 0xbfe0ec00,
+        value: 0x0d808000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_single_d",
+        mask: 0xbffffc00,
+        value: 0x0d008400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST1_single_d_post",
+        mask: 0xbfe0fc00,
+        value: 0x0d808400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST2_single_b",
+        mask: 0xbfffe000,
+        value: 0x0d200000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST2_single_b_post",
+        mask: 0xbfe0e000,
+        value: 0x0da00000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST2_single_h",
+        mask: 0xbfffe400,
+        value: 0x0d204000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST2_single_h_post",
+        mask: 0xbfe0e400,
+        value: 0x0da04000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST2_single_s",
+        mask: 0xbfffec00,
+        value: 0x0d208000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST2_single_s_post",
+        mask: 0xbfe0ec00,
+        value: 0x0da08000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST2_single_d",
+        mask: 0xbffffc00,
+        value: 0x0d208400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST2_single_d_post",
+        mask: 0xbfe0fc00,
+        value: 0x0da08400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST3_single_b",
+        mask: 0xbfffe000,
+        value: 0x0d002000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST3_single_b_post",
+        mask: 0xbfe0e000,
+        value: 0x0d802000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST3_single_h",
+        mask: 0xbfffe400,
+        value: 0x0d006000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST3_single_h_post",
+        mask: 0xbfe0e400,
+        value: 0x0d806000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST3_single_s",
+        mask: 0xbfffec00,
+        value: 0x0d00a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST3_single_s_post",
+        mask: 0xbfe0ec00,
+        value: 0x0d80a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST3_single_d",
+        mask: 0xbffffc00,
+        value: 0x0d00a400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST3_single_d_post",
+        mask: 0xbfe0fc00,
+        value: 0x0d80a400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST4_single_b",
+        mask: 0xbfffe000,
+        value: 0x0d202000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST4_single_b_post",
+        mask: 0xbfe0e000,
+        value: 0x0da02000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST4_single_h",
+        mask: 0xbfffe400,
+        value: 0x0d206000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST4_single_h_post",
+        mask: 0xbfe0e400,
+        value: 0x0da06000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "size1", low: 11, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST4_single_s",
+        mask: 0xbfffec00,
+        value: 0x0d20a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST4_single_s_post",
+        mask: 0xbfe0ec00,
+        value: 0x0da0a000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "s", low: 12, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST4_single_d",
+        mask: 0xbffffc00,
+        value: 0x0d20a400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "ST4_single_d_post",
+        mask: 0xbfe0fc00,
+        value: 0x0da0a400,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1R",
+        mask: 0xbffff000,
+        value: 0x0d40c000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD1R_post",
+        mask: 0xbfe0f000,
+        value: 0x0dc0c000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD2R",
+        mask: 0xbffff000,
+        value: 0x0d60c000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD2R_post",
+        mask: 0xbfe0f000,
+        value: 0x0de0c000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD3R",
+        mask: 0xbffff000,
+        value: 0x0d40e000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD3R_post",
+        mask: 0xbfe0f000,
+        value: 0x0dc0e000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD4R",
+        mask: 0xbffff000,
+        value: 0x0d60e000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
+    Row {
+        name: "LD4R_post",
+        mask: 0xbfe0f000,
+        value: 0x0de0e000,
+        feature: None,
+        fields: &[
+            Field { name: "q", low: 30, width: 1 },
+            Field { name: "rm", low: 16, width: 5 },
+            Field { name: "size", low: 10, width: 2 },
+            Field { name: "rn", low: 5, width: 5 },
+            Field { name: "rt", low: 0, width: 5 },
+        ],
+    },
 ];
 
 /// Where each bucket's lines start.
@@ -4259,181 +9180,184 @@ pub(crate) static BUCKET_START: [u16; 4097] = [
     220, 222, 224, 226, 228, 230, 232, 234, 236, 238, 240, 242, 244, 246, 248, 250, 252, 254, 256, 258, 260, 262, 264,
     266, 268, 270, 272, 274, 276, 278, 280, 282, 284, 284, 284, 284, 284, 284, 284, 284, 284, 286, 288, 290, 292, 294,
     296, 298, 300, 300, 300, 300, 300, 300, 300, 300, 300, 302, 304, 306, 308, 310, 312, 314, 316, 316, 316, 316, 316,
-    316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316,
-    316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316,
-    316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316,
-    316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316,
-    316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316,
-    316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316, 316,
-    316, 316, 316, 318, 322, 323, 323, 325, 329, 331, 331, 331, 331, 331, 331, 331, 331, 331, 331, 333, 337, 338, 338,
-    340, 344, 346, 346, 346, 346, 346, 346, 346, 346, 346, 346, 347, 352, 353, 353, 355, 360, 361, 361, 361, 361, 361,
-    361, 361, 361, 361, 361, 362, 366, 367, 367, 369, 374, 375, 375, 375, 375, 375, 375, 376, 376, 376, 376, 377, 377,
-    377, 377, 377, 377, 378, 378, 379, 379, 379, 379, 379, 379, 380, 380, 381, 381, 381, 381, 381, 381, 382, 382, 382,
-    382, 382, 385, 385, 388, 388, 388, 388, 388, 388, 391, 391, 394, 394, 394, 394, 394, 394, 397, 397, 400, 400, 400,
-    400, 400, 400, 400, 400, 400, 400, 402, 404, 406, 408, 410, 412, 414, 416, 418, 420, 422, 424, 426, 428, 430, 432,
-    434, 436, 438, 440, 442, 444, 446, 448, 450, 452, 454, 456, 458, 460, 462, 464, 466, 468, 470, 472, 474, 476, 478,
-    480, 482, 484, 486, 488, 490, 492, 494, 496, 498, 500, 502, 504, 506, 508, 510, 512, 514, 516, 518, 520, 522, 524,
-    526, 528, 530, 532, 534, 536, 538, 540, 542, 544, 546, 548, 550, 552, 554, 556, 558, 560, 562, 564, 566, 568, 570,
-    572, 574, 576, 578, 580, 582, 584, 586, 588, 590, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592,
-    592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 592, 594, 596, 598,
-    600, 602, 604, 606, 608, 610, 612, 614, 616, 618, 620, 622, 624, 626, 628, 630, 632, 634, 636, 638, 640, 642, 644,
-    646, 648, 650, 652, 654, 656, 658, 660, 662, 664, 666, 668, 670, 672, 674, 676, 678, 680, 682, 684, 686, 688, 690,
-    692, 694, 696, 698, 700, 702, 704, 706, 708, 710, 712, 714, 716, 718, 720, 722, 724, 726, 728, 730, 732, 734, 736,
-    738, 740, 742, 744, 746, 748, 750, 752, 754, 756, 758, 760, 762, 764, 766, 768, 770, 772, 774, 776, 778, 780, 782,
-    784, 785, 786, 787, 788, 789, 790, 791, 792, 792, 792, 792, 792, 792, 792, 792, 792, 793, 794, 795, 796, 797, 798,
-    799, 800, 800, 800, 800, 800, 800, 800, 800, 800, 806, 812, 818, 824, 830, 836, 842, 848, 852, 856, 860, 864, 868,
-    872, 876, 880, 884, 888, 892, 896, 900, 904, 908, 912, 915, 918, 921, 924, 927, 930, 933, 936, 939, 942, 945, 948,
-    951, 954, 957, 960, 966, 972, 978, 984, 990, 996, 1002, 1008, 1011, 1014, 1017, 1020, 1023, 1026, 1029, 1032, 1035,
-    1038, 1041, 1044, 1047, 1050, 1053, 1056, 1076, 1090, 1104, 1118, 1129, 1137, 1145, 1153, 1157, 1161, 1165, 1169,
-    1173, 1177, 1181, 1185, 1187, 1189, 1191, 1193, 1195, 1197, 1199, 1201, 1203, 1205, 1207, 1209, 1211, 1213, 1215,
-    1217, 1219, 1221, 1223, 1225, 1227, 1229, 1231, 1233, 1235, 1237, 1239, 1241, 1243, 1245, 1247, 1249, 1251, 1253,
-    1255, 1257, 1259, 1261, 1263, 1265, 1267, 1269, 1271, 1273, 1275, 1277, 1279, 1281, 1284, 1286, 1288, 1290, 1292,
-    1294, 1296, 1298, 1301, 1303, 1305, 1307, 1309, 1311, 1313, 1315, 1318, 1320, 1322, 1324, 1326, 1328, 1330, 1332,
-    1334, 1336, 1338, 1340, 1342, 1344, 1346, 1348, 1351, 1353, 1355, 1357, 1359, 1361, 1363, 1365, 1367, 1369, 1371,
-    1373, 1375, 1377, 1379, 1381, 1383, 1385, 1387, 1389, 1391, 1393, 1395, 1397, 1399, 1401, 1403, 1405, 1407, 1409,
-    1411, 1413, 1415, 1417, 1419, 1421, 1423, 1425, 1427, 1429, 1431, 1433, 1435, 1437, 1439, 1441, 1443, 1445, 1447,
-    1449, 1451, 1453, 1455, 1457, 1459, 1461, 1463, 1465, 1467, 1469, 1471, 1473, 1475, 1477, 1479, 1481, 1483, 1485,
-    1487, 1489, 1491, 1493, 1495, 1497, 1499, 1501, 1503, 1505, 1507, 1509, 1511, 1513, 1515, 1517, 1519, 1521, 1523,
-    1525, 1527, 1529, 1531, 1533, 1535, 1537, 1539, 1541, 1544, 1547, 1550, 1553, 1556, 1559, 1562, 1565, 1568, 1571,
-    1574, 1577, 1580, 1583, 1586, 1589, 1592, 1595, 1598, 1601, 1604, 1607, 1610, 1613, 1616, 1619, 1622, 1625, 1628,
-    1631, 1634, 1637, 1640, 1643, 1646, 1649, 1652, 1655, 1658, 1661, 1664, 1667, 1670, 1673, 1676, 1679, 1682, 1685,
-    1688, 1691, 1694, 1697, 1700, 1703, 1706, 1709, 1712, 1715, 1718, 1721, 1724, 1727, 1730, 1733, 1734, 1734, 1734,
-    1734, 1735, 1735, 1735, 1735, 1735, 1735, 1735, 1735, 1735, 1735, 1735, 1735, 1736, 1736, 1736, 1736, 1737, 1737,
-    1737, 1737, 1737, 1737, 1737, 1737, 1737, 1737, 1737, 1737, 1738, 1738, 1738, 1738, 1739, 1739, 1739, 1739, 1739,
-    1739, 1739, 1739, 1739, 1739, 1739, 1739, 1740, 1740, 1740, 1740, 1741, 1741, 1741, 1741, 1741, 1741, 1741, 1741,
-    1741, 1741, 1741, 1741, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743,
-    1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1743, 1745, 1747,
-    1747, 1747, 1749, 1751, 1751, 1751, 1751, 1751, 1751, 1751, 1751, 1751, 1751, 1751, 1754, 1757, 1762, 1766, 1768,
-    1770, 1771, 1772, 1772, 1772, 1772, 1772, 1772, 1772, 1772, 1772, 1774, 1776, 1778, 1780, 1782, 1784, 1786, 1788,
-    1790, 1792, 1794, 1796, 1798, 1800, 1802, 1804, 1805, 1806, 1807, 1808, 1809, 1810, 1811, 1812, 1812, 1812, 1812,
-    1812, 1812, 1812, 1812, 1812, 1812, 1812, 1812, 1812, 1812, 1812, 1812, 1812, 1814, 1816, 1818, 1820, 1822, 1824,
-    1826, 1828, 1829, 1830, 1831, 1832, 1833, 1834, 1835, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836,
-    1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836,
-    1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836,
-    1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836,
-    1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836,
-    1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836,
-    1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836,
-    1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1836, 1840, 1844, 1848, 1852, 1856, 1860,
-    1864, 1868, 1899, 1902, 1909, 1910, 1911, 1913, 1919, 1922, 1926, 1930, 1934, 1938, 1942, 1946, 1950, 1954, 1986,
-    1989, 1996, 1997, 1998, 2000, 2006, 2009, 2009, 2009, 2009, 2009, 2009, 2009, 2009, 2009, 2011, 2011, 2014, 2014,
-    2014, 2014, 2018, 2019, 2019, 2019, 2019, 2019, 2019, 2019, 2019, 2019, 2021, 2021, 2024, 2024, 2024, 2024, 2028,
-    2029, 2031, 2033, 2035, 2037, 2039, 2041, 2043, 2045, 2047, 2050, 2052, 2054, 2056, 2058, 2060, 2063, 2065, 2068,
-    2070, 2072, 2074, 2076, 2078, 2081, 2083, 2086, 2088, 2090, 2092, 2094, 2096, 2099, 2099, 2099, 2099, 2099, 2102,
-    2102, 2105, 2105, 2105, 2105, 2105, 2105, 2108, 2108, 2111, 2111, 2111, 2111, 2111, 2111, 2114, 2114, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117, 2117,
-    2117, 2117, 2117, 2117, 2117, 2117, 2117, 2118, 2119, 2120, 2121, 2122, 2123, 2124, 2125, 2126, 2127, 2128, 2129,
-    2130, 2131, 2132, 2133, 2134, 2135, 2136, 2137, 2138, 2139, 2140, 2141, 2142, 2143, 2144, 2145, 2146, 2147, 2148,
-    2149, 2150, 2151, 2152, 2153, 2154, 2155, 2156, 2157, 2158, 2159, 2160, 2161, 2162, 2163, 2164, 2165, 2167, 2169,
-    2171, 2173, 2175, 2177, 2179, 2181, 2183, 2185, 2187, 2189, 2191, 2193, 2195, 2197, 2198, 2199, 2200, 2201, 2202,
-    2203, 2204, 2205, 2206, 2207, 2208, 2209, 2210, 2211, 2212, 2213, 2215, 2217, 2219, 2221, 2223, 2225, 2227, 2229,
-    2231, 2233, 2235, 2237, 2239, 2241, 2243, 2245, 2246, 2247, 2248, 2249, 2250, 2251, 2252, 2253, 2254, 2255, 2256,
-    2257, 2258, 2259, 2260, 2261, 2263, 2265, 2267, 2269, 2271, 2273, 2275, 2277, 2279, 2281, 2283, 2285, 2287, 2289,
-    2291, 2293, 2295, 2297, 2299, 2301, 2303, 2305, 2307, 2309, 2311, 2313, 2315, 2317, 2319, 2321, 2323, 2325, 2327,
-    2329, 2331, 2333, 2335, 2337, 2339, 2341, 2343, 2345, 2347, 2349, 2351, 2353, 2355, 2357, 2359, 2361, 2363, 2365,
-    2367, 2369, 2371, 2373, 2375, 2377, 2379, 2381, 2383, 2385, 2387, 2389, 2391, 2393, 2395, 2397, 2399, 2401, 2403,
-    2405, 2407, 2409, 2411, 2413, 2415, 2417, 2419, 2421, 2423, 2425, 2427, 2429, 2431, 2433, 2435, 2437, 2439, 2441,
-    2443, 2445, 2447, 2449, 2451, 2453, 2455, 2457, 2459, 2461, 2463, 2465, 2467, 2469, 2469, 2469, 2469, 2469, 2469,
-    2469, 2469, 2469, 2471, 2473, 2475, 2477, 2479, 2481, 2483, 2485, 2485, 2485, 2485, 2485, 2485, 2485, 2485, 2485,
-    2487, 2489, 2491, 2493, 2495, 2497, 2499, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
-    2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
-    2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
-    2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
-    2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
-    2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
-    2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
-    2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501, 2501,
-    2501, 2503, 2507, 2508, 2508, 2510, 2514, 2516, 2516, 2516, 2516, 2516, 2516, 2516, 2516, 2516, 2516, 2518, 2522,
-    2523, 2523, 2525, 2528, 2530, 2530, 2530, 2530, 2530, 2530, 2530, 2530, 2530, 2530, 2532, 2536, 2537, 2537, 2539,
-    2546, 2546, 2546, 2546, 2546, 2546, 2546, 2546, 2546, 2546, 2546, 2548, 2550, 2551, 2551, 2553, 2559, 2559, 2559,
-    2559, 2559, 2559, 2559, 2560, 2560, 2560, 2560, 2561, 2561, 2561, 2561, 2561, 2561, 2562, 2562, 2563, 2563, 2563,
-    2563, 2563, 2563, 2564, 2564, 2565, 2565, 2565, 2565, 2565, 2565, 2566, 2566, 2566, 2566, 2566, 2567, 2567, 2568,
-    2568, 2568, 2568, 2568, 2568, 2569, 2569, 2570, 2570, 2570, 2570, 2570, 2570, 2571, 2571, 2572, 2572, 2572, 2572,
-    2572, 2572, 2572, 2572, 2572, 2572, 2574, 2576, 2578, 2580, 2582, 2584, 2586, 2588, 2590, 2592, 2594, 2596, 2598,
-    2600, 2602, 2604, 2606, 2608, 2610, 2612, 2614, 2616, 2618, 2620, 2622, 2624, 2626, 2628, 2630, 2632, 2634, 2636,
-    2638, 2640, 2642, 2644, 2646, 2648, 2650, 2652, 2654, 2656, 2658, 2660, 2662, 2664, 2666, 2668, 2670, 2672, 2674,
-    2676, 2678, 2680, 2682, 2684, 2686, 2688, 2690, 2692, 2694, 2696, 2698, 2700, 2702, 2704, 2706, 2708, 2710, 2712,
-    2714, 2716, 2718, 2720, 2722, 2724, 2726, 2728, 2730, 2732, 2734, 2736, 2738, 2740, 2742, 2744, 2746, 2748, 2750,
-    2752, 2754, 2756, 2758, 2760, 2762, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764,
-    2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764, 2764,
-    2764, 2766, 2768, 2770, 2772, 2774, 2776, 2778, 2780, 2782, 2784, 2786, 2788, 2790, 2792, 2794, 2796, 2798, 2800,
-    2802, 2804, 2806, 2808, 2810, 2812, 2814, 2816, 2818, 2820, 2822, 2824, 2826, 2828, 2829, 2830, 2831, 2832, 2833,
-    2834, 2835, 2836, 2837, 2838, 2839, 2840, 2841, 2842, 2843, 2844, 2845, 2846, 2847, 2848, 2849, 2850, 2851, 2852,
-    2853, 2854, 2855, 2856, 2857, 2858, 2859, 2860, 2861, 2862, 2863, 2864, 2865, 2866, 2867, 2868, 2869, 2870, 2871,
-    2872, 2873, 2874, 2875, 2876, 2877, 2878, 2879, 2880, 2881, 2882, 2883, 2884, 2885, 2886, 2887, 2888, 2889, 2890,
-    2891, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892,
-    2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2892, 2893, 2894, 2895, 2896,
-    2897, 2898, 2899, 2900, 2901, 2902, 2903, 2904, 2905, 2906, 2907, 2908, 2909, 2910, 2911, 2912, 2913, 2914, 2915,
-    2916, 2917, 2918, 2919, 2920, 2921, 2922, 2923, 2924, 2925, 2926, 2927, 2928, 2929, 2930, 2931, 2932, 2933, 2934,
-    2935, 2936, 2937, 2938, 2939, 2940, 2941, 2942, 2943, 2944, 2945, 2946, 2947, 2948, 2949, 2950, 2951, 2952, 2953,
-    2954, 2955, 2956, 2957, 2958, 2959, 2960, 2961, 2962, 2963, 2964, 2965, 2966, 2967, 2968, 2969, 2970, 2971, 2972,
-    2973, 2974, 2975, 2976, 2977, 2978, 2979, 2980, 2981, 2982, 2983, 2984, 2985, 2986, 2987, 2988, 2989, 2990, 2991,
-    2992, 2993, 2994, 2995, 2996, 2997, 2998, 2999, 3000, 3001, 3002, 3003, 3004, 3005, 3006, 3007, 3008, 3009, 3010,
-    3011, 3012, 3013, 3014, 3015, 3016, 3017, 3018, 3019, 3020, 3021, 3022, 3023, 3024, 3025, 3026, 3027, 3028, 3029,
-    3030, 3031, 3032, 3033, 3034, 3035, 3036, 3037, 3038, 3039, 3040, 3041, 3042, 3043, 3044, 3045, 3046, 3047, 3048,
-    3049, 3050, 3051, 3052, 3053, 3054, 3055, 3056, 3057, 3058, 3059, 3060, 3061, 3062, 3063, 3064, 3065, 3066, 3067,
-    3068, 3069, 3070, 3071, 3072, 3073, 3074, 3075, 3076, 3077, 3078, 3079, 3080, 3081, 3082, 3083, 3084, 3085, 3086,
-    3087, 3088, 3089, 3090, 3091, 3092, 3093, 3094, 3095, 3096, 3097, 3098, 3099, 3100, 3101, 3102, 3103, 3104, 3105,
-    3106, 3107, 3108, 3109, 3110, 3111, 3112, 3113, 3114, 3115, 3116, 3117, 3118, 3119, 3120, 3121, 3122, 3123, 3124,
-    3125, 3126, 3127, 3128, 3129, 3130, 3131, 3132, 3133, 3134, 3135, 3136, 3137, 3138, 3139, 3140, 3141, 3142, 3143,
-    3144, 3145, 3146, 3147, 3148, 3149, 3150, 3151, 3152, 3153, 3154, 3155, 3156, 3161, 3161, 3162, 3162, 3166, 3166,
-    3167, 3167, 3168, 3169, 3170, 3171, 3172, 3173, 3174, 3175, 3180, 3180, 3181, 3181, 3185, 3185, 3186, 3186, 3188,
-    3189, 3190, 3191, 3193, 3194, 3195, 3196, 3202, 3202, 3204, 3204, 3208, 3208, 3210, 3210, 3211, 3212, 3213, 3214,
-    3215, 3216, 3217, 3218, 3223, 3223, 3224, 3224, 3228, 3228, 3229, 3229, 3230, 3231, 3232, 3233, 3234, 3235, 3236,
-    3237, 3238, 3239, 3240, 3241, 3242, 3243, 3244, 3245, 3246, 3247, 3248, 3249, 3250, 3251, 3252, 3253, 3254, 3255,
-    3256, 3257, 3258, 3259, 3260, 3261, 3263, 3265, 3267, 3269, 3271, 3273, 3275, 3277, 3279, 3281, 3283, 3285, 3287,
-    3289, 3291, 3293, 3294, 3295, 3296, 3297, 3298, 3299, 3300, 3301, 3302, 3303, 3304, 3305, 3306, 3307, 3308, 3309,
-    3311, 3312, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3314, 3316, 3316, 3318,
-    3318, 3320, 3320, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
-    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
-    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
-    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
-    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
-    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
-    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
-    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
-    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
-    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
-    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
-    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322,
-    3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3322, 3323,
-    3326, 3327, 3327, 3327, 3331, 3331, 3331, 3331, 3331, 3331, 3331, 3331, 3331, 3331, 3331, 3332, 3336, 3337, 3337,
-    3337, 3341, 3341, 3341, 3341, 3341, 3341, 3341, 3341, 3341, 3341, 3341, 3342, 3345, 3346, 3346, 3347, 3351, 3351,
-    3351, 3351, 3351, 3351, 3351, 3351, 3351, 3351, 3351, 3352, 3355, 3356, 3356, 3357, 3361, 3361, 3361, 3361, 3361,
-    3361, 3361, 3361, 3361, 3361, 3361, 3362, 3362, 3362, 3362, 3362, 3362, 3363, 3363, 3364, 3364, 3364, 3364, 3364,
-    3364, 3365, 3365, 3366, 3366, 3366, 3366, 3366, 3366, 3367, 3367, 3367, 3367, 3367, 3368, 3368, 3369, 3369, 3369,
-    3369, 3369, 3369, 3370, 3370, 3371, 3371, 3371, 3371, 3371, 3371, 3372, 3372, 3373, 3373, 3373, 3373, 3373, 3373,
-    3373, 3373, 3373, 3373,
+    316, 316, 316, 316, 322, 328, 334, 340, 341, 342, 343, 344, 344, 344, 344, 344, 344, 344, 344, 344, 350, 356, 362,
+    368, 369, 370, 371, 372, 372, 372, 372, 372, 372, 372, 372, 372, 378, 384, 390, 396, 397, 398, 399, 400, 400, 400,
+    400, 400, 400, 400, 400, 400, 406, 412, 418, 424, 425, 426, 427, 428, 428, 428, 428, 428, 428, 428, 428, 428, 434,
+    438, 442, 444, 450, 452, 456, 458, 464, 468, 472, 474, 480, 482, 486, 488, 496, 502, 508, 512, 518, 520, 524, 526,
+    534, 540, 546, 550, 556, 558, 562, 564, 570, 574, 578, 580, 586, 588, 592, 594, 600, 604, 608, 610, 616, 618, 622,
+    624, 632, 638, 644, 648, 654, 656, 660, 662, 670, 676, 682, 686, 692, 694, 698, 700, 701, 702, 704, 706, 707, 707,
+    711, 713, 721, 729, 745, 752, 759, 767, 781, 789, 789, 789, 791, 791, 791, 791, 795, 795, 802, 810, 824, 831, 838,
+    846, 858, 866, 866, 866, 868, 868, 868, 869, 873, 873, 880, 887, 902, 909, 916, 924, 937, 944, 944, 944, 946, 946,
+    946, 946, 950, 950, 958, 965, 979, 986, 993, 1001, 1014, 1021, 1026, 1034, 1039, 1040, 1044, 1053, 1057, 1058,
+    1063, 1068, 1073, 1074, 1078, 1083, 1087, 1089, 1094, 1099, 1104, 1105, 1109, 1114, 1118, 1120, 1125, 1130, 1135,
+    1136, 1140, 1145, 1149, 1151, 1157, 1157, 1163, 1163, 1170, 1170, 1177, 1177, 1183, 1183, 1189, 1189, 1196, 1196,
+    1203, 1203, 1208, 1208, 1213, 1213, 1220, 1220, 1227, 1227, 1232, 1232, 1237, 1237, 1241, 1241, 1245, 1245, 1247,
+    1249, 1251, 1253, 1255, 1257, 1259, 1261, 1263, 1265, 1267, 1269, 1271, 1273, 1275, 1277, 1279, 1281, 1283, 1285,
+    1287, 1289, 1291, 1293, 1295, 1297, 1299, 1301, 1303, 1305, 1307, 1309, 1311, 1313, 1315, 1317, 1319, 1321, 1323,
+    1325, 1327, 1329, 1331, 1333, 1335, 1337, 1339, 1341, 1343, 1345, 1347, 1349, 1351, 1353, 1355, 1357, 1359, 1361,
+    1363, 1365, 1367, 1369, 1371, 1373, 1375, 1377, 1379, 1381, 1383, 1385, 1387, 1389, 1391, 1393, 1395, 1397, 1399,
+    1401, 1403, 1405, 1407, 1409, 1411, 1413, 1415, 1417, 1419, 1421, 1423, 1425, 1427, 1429, 1431, 1433, 1435, 1437,
+    1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437,
+    1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1437, 1439, 1441, 1443, 1445, 1447, 1449,
+    1451, 1453, 1455, 1457, 1459, 1461, 1463, 1465, 1467, 1469, 1471, 1473, 1475, 1477, 1479, 1481, 1483, 1485, 1487,
+    1489, 1491, 1493, 1495, 1497, 1499, 1501, 1503, 1505, 1507, 1509, 1511, 1513, 1515, 1517, 1519, 1521, 1523, 1525,
+    1527, 1529, 1531, 1533, 1535, 1537, 1539, 1541, 1543, 1545, 1547, 1549, 1551, 1553, 1555, 1557, 1559, 1561, 1563,
+    1565, 1567, 1569, 1571, 1573, 1575, 1577, 1579, 1581, 1583, 1585, 1587, 1589, 1591, 1593, 1595, 1597, 1599, 1601,
+    1603, 1605, 1607, 1609, 1611, 1613, 1615, 1617, 1619, 1621, 1623, 1625, 1627, 1629, 1630, 1631, 1632, 1633, 1634,
+    1635, 1636, 1637, 1637, 1637, 1637, 1637, 1637, 1637, 1637, 1637, 1638, 1639, 1640, 1641, 1642, 1643, 1644, 1645,
+    1645, 1645, 1645, 1645, 1645, 1645, 1645, 1645, 1651, 1657, 1663, 1669, 1675, 1681, 1687, 1693, 1697, 1701, 1705,
+    1709, 1713, 1717, 1721, 1725, 1729, 1733, 1737, 1741, 1745, 1749, 1753, 1757, 1760, 1763, 1766, 1769, 1772, 1775,
+    1778, 1781, 1784, 1787, 1790, 1793, 1796, 1799, 1802, 1805, 1811, 1817, 1823, 1829, 1835, 1841, 1847, 1853, 1856,
+    1859, 1862, 1865, 1868, 1871, 1874, 1877, 1880, 1883, 1886, 1889, 1892, 1895, 1898, 1901, 1921, 1935, 1949, 1963,
+    1974, 1982, 1990, 1998, 2002, 2006, 2010, 2014, 2018, 2022, 2026, 2030, 2032, 2034, 2036, 2038, 2040, 2042, 2044,
+    2046, 2048, 2050, 2052, 2054, 2056, 2058, 2060, 2062, 2064, 2066, 2068, 2070, 2072, 2074, 2076, 2078, 2080, 2082,
+    2084, 2086, 2088, 2090, 2092, 2094, 2096, 2098, 2100, 2102, 2104, 2106, 2108, 2110, 2112, 2114, 2116, 2118, 2120,
+    2122, 2124, 2126, 2129, 2131, 2133, 2135, 2137, 2139, 2141, 2143, 2146, 2148, 2150, 2152, 2154, 2156, 2158, 2160,
+    2163, 2165, 2167, 2169, 2171, 2173, 2175, 2177, 2179, 2181, 2183, 2185, 2187, 2189, 2191, 2193, 2196, 2198, 2200,
+    2202, 2204, 2206, 2208, 2210, 2212, 2214, 2216, 2218, 2220, 2222, 2224, 2226, 2228, 2230, 2232, 2234, 2236, 2238,
+    2240, 2242, 2244, 2246, 2248, 2250, 2252, 2254, 2256, 2258, 2260, 2262, 2264, 2266, 2268, 2270, 2272, 2274, 2276,
+    2278, 2280, 2282, 2284, 2286, 2288, 2290, 2292, 2294, 2296, 2298, 2300, 2302, 2304, 2306, 2308, 2310, 2312, 2314,
+    2316, 2318, 2320, 2322, 2324, 2326, 2328, 2330, 2332, 2334, 2336, 2338, 2340, 2342, 2344, 2346, 2348, 2350, 2352,
+    2354, 2356, 2358, 2360, 2362, 2364, 2366, 2368, 2370, 2372, 2374, 2376, 2378, 2380, 2382, 2384, 2386, 2389, 2392,
+    2395, 2398, 2401, 2404, 2407, 2410, 2413, 2416, 2419, 2422, 2425, 2428, 2431, 2434, 2437, 2440, 2443, 2446, 2449,
+    2452, 2455, 2458, 2461, 2464, 2467, 2470, 2473, 2476, 2479, 2482, 2485, 2488, 2491, 2494, 2497, 2500, 2503, 2506,
+    2509, 2512, 2515, 2518, 2521, 2524, 2527, 2530, 2533, 2536, 2539, 2542, 2545, 2548, 2551, 2554, 2557, 2560, 2563,
+    2566, 2569, 2572, 2575, 2578, 2579, 2579, 2579, 2579, 2580, 2580, 2580, 2580, 2580, 2580, 2580, 2580, 2580, 2580,
+    2580, 2580, 2581, 2581, 2581, 2581, 2582, 2582, 2582, 2582, 2582, 2582, 2582, 2582, 2582, 2582, 2582, 2582, 2583,
+    2583, 2583, 2583, 2584, 2584, 2584, 2584, 2584, 2584, 2584, 2584, 2584, 2584, 2584, 2584, 2585, 2585, 2585, 2585,
+    2586, 2586, 2586, 2586, 2586, 2586, 2586, 2586, 2586, 2586, 2586, 2586, 2588, 2588, 2588, 2588, 2588, 2588, 2588,
+    2588, 2588, 2588, 2588, 2588, 2588, 2588, 2588, 2588, 2588, 2588, 2588, 2588, 2588, 2588, 2588, 2588, 2588, 2588,
+    2588, 2588, 2588, 2588, 2588, 2588, 2590, 2592, 2592, 2592, 2594, 2596, 2596, 2596, 2596, 2596, 2596, 2596, 2596,
+    2596, 2596, 2596, 2599, 2602, 2607, 2611, 2613, 2615, 2616, 2617, 2617, 2617, 2617, 2617, 2617, 2617, 2617, 2617,
+    2619, 2621, 2623, 2625, 2627, 2629, 2631, 2633, 2635, 2637, 2639, 2641, 2643, 2645, 2647, 2649, 2650, 2651, 2652,
+    2653, 2654, 2655, 2656, 2657, 2657, 2657, 2657, 2657, 2657, 2657, 2657, 2657, 2657, 2657, 2657, 2657, 2657, 2657,
+    2657, 2657, 2659, 2661, 2663, 2665, 2667, 2669, 2671, 2673, 2674, 2675, 2676, 2677, 2678, 2679, 2680, 2681, 2681,
+    2681, 2681, 2681, 2681, 2681, 2681, 2681, 2682, 2683, 2684, 2685, 2686, 2687, 2688, 2689, 2690, 2691, 2692, 2693,
+    2694, 2695, 2696, 2697, 2698, 2699, 2700, 2701, 2702, 2703, 2704, 2705, 2706, 2707, 2708, 2709, 2710, 2711, 2712,
+    2713, 2714, 2715, 2716, 2717, 2718, 2719, 2720, 2721, 2722, 2723, 2724, 2725, 2726, 2727, 2728, 2729, 2730, 2731,
+    2732, 2733, 2734, 2735, 2736, 2737, 2738, 2739, 2740, 2741, 2742, 2743, 2744, 2745, 2745, 2745, 2745, 2745, 2745,
+    2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745,
+    2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745,
+    2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745, 2745,
+    2745, 2745, 2753, 2758, 2762, 2766, 2773, 2777, 2781, 2785, 2816, 2821, 2833, 2838, 2842, 2847, 2858, 2863, 2867,
+    2871, 2875, 2879, 2883, 2887, 2891, 2895, 2927, 2932, 2942, 2947, 2951, 2956, 2966, 2971, 2971, 2971, 2971, 2971,
+    2971, 2971, 2971, 2971, 2973, 2975, 2981, 2985, 2988, 2991, 2999, 3002, 3002, 3002, 3002, 3002, 3002, 3002, 3002,
+    3002, 3004, 3006, 3012, 3016, 3019, 3022, 3031, 3034, 3037, 3041, 3044, 3046, 3052, 3059, 3065, 3068, 3071, 3076,
+    3079, 3081, 3087, 3094, 3100, 3104, 3107, 3112, 3115, 3117, 3123, 3130, 3136, 3140, 3143, 3148, 3151, 3153, 3159,
+    3166, 3172, 3176, 3177, 3177, 3178, 3178, 3185, 3185, 3192, 3192, 3193, 3193, 3194, 3194, 3201, 3201, 3208, 3208,
+    3209, 3209, 3210, 3210, 3217, 3217, 3224, 3224, 3225, 3225, 3226, 3226, 3230, 3230, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234,
+    3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3234, 3235, 3236, 3237, 3238,
+    3239, 3240, 3241, 3242, 3243, 3244, 3245, 3246, 3247, 3248, 3249, 3250, 3251, 3252, 3253, 3254, 3255, 3256, 3257,
+    3258, 3259, 3260, 3261, 3262, 3263, 3264, 3265, 3266, 3267, 3268, 3269, 3270, 3271, 3272, 3273, 3274, 3275, 3276,
+    3277, 3278, 3279, 3280, 3281, 3282, 3284, 3286, 3288, 3290, 3292, 3294, 3296, 3298, 3300, 3302, 3304, 3306, 3308,
+    3310, 3312, 3314, 3315, 3316, 3317, 3318, 3319, 3320, 3321, 3322, 3323, 3324, 3325, 3326, 3327, 3328, 3329, 3330,
+    3332, 3334, 3336, 3338, 3340, 3342, 3344, 3346, 3348, 3350, 3352, 3354, 3356, 3358, 3360, 3362, 3363, 3364, 3365,
+    3366, 3367, 3368, 3369, 3370, 3371, 3372, 3373, 3374, 3375, 3376, 3377, 3378, 3380, 3382, 3384, 3386, 3388, 3390,
+    3392, 3394, 3396, 3398, 3400, 3402, 3404, 3406, 3408, 3410, 3412, 3414, 3416, 3418, 3420, 3422, 3424, 3426, 3428,
+    3430, 3432, 3434, 3436, 3438, 3440, 3442, 3444, 3446, 3448, 3450, 3452, 3454, 3456, 3458, 3460, 3462, 3464, 3466,
+    3468, 3470, 3472, 3474, 3476, 3478, 3480, 3482, 3484, 3486, 3488, 3490, 3492, 3494, 3496, 3498, 3500, 3502, 3504,
+    3506, 3508, 3510, 3512, 3514, 3516, 3518, 3520, 3522, 3524, 3526, 3528, 3530, 3532, 3534, 3536, 3538, 3540, 3542,
+    3544, 3546, 3548, 3550, 3552, 3554, 3556, 3558, 3560, 3562, 3564, 3566, 3568, 3570, 3572, 3574, 3576, 3578, 3580,
+    3582, 3584, 3586, 3586, 3586, 3586, 3586, 3586, 3586, 3586, 3586, 3588, 3590, 3592, 3594, 3596, 3598, 3600, 3602,
+    3602, 3602, 3602, 3602, 3602, 3602, 3602, 3602, 3604, 3606, 3608, 3610, 3612, 3614, 3616, 3618, 3618, 3618, 3618,
+    3618, 3618, 3618, 3618, 3618, 3619, 3620, 3621, 3622, 3623, 3624, 3625, 3626, 3627, 3628, 3629, 3630, 3631, 3632,
+    3633, 3634, 3635, 3636, 3637, 3638, 3639, 3640, 3641, 3642, 3643, 3644, 3645, 3646, 3647, 3648, 3649, 3650, 3651,
+    3652, 3653, 3654, 3655, 3656, 3657, 3658, 3659, 3660, 3661, 3662, 3663, 3664, 3665, 3666, 3667, 3668, 3669, 3670,
+    3671, 3672, 3673, 3674, 3675, 3676, 3677, 3678, 3679, 3680, 3681, 3682, 3683, 3684, 3685, 3686, 3687, 3688, 3689,
+    3690, 3691, 3692, 3693, 3694, 3695, 3696, 3697, 3698, 3699, 3700, 3701, 3702, 3703, 3704, 3705, 3706, 3707, 3708,
+    3709, 3710, 3711, 3712, 3713, 3714, 3715, 3716, 3717, 3718, 3719, 3720, 3721, 3722, 3723, 3724, 3725, 3726, 3727,
+    3728, 3729, 3730, 3731, 3732, 3733, 3734, 3735, 3736, 3737, 3738, 3739, 3740, 3741, 3742, 3743, 3744, 3745, 3746,
+    3747, 3749, 3750, 3752, 3753, 3754, 3755, 3756, 3763, 3771, 3784, 3791, 3795, 3803, 3814, 3821, 3821, 3822, 3822,
+    3823, 3823, 3823, 3823, 3823, 3830, 3838, 3851, 3858, 3862, 3870, 3880, 3887, 3887, 3888, 3888, 3889, 3889, 3890,
+    3890, 3890, 3897, 3905, 3918, 3925, 3929, 3937, 3950, 3955, 3955, 3956, 3956, 3957, 3957, 3957, 3957, 3957, 3964,
+    3972, 3983, 3990, 3994, 4002, 4014, 4019, 4024, 4034, 4039, 4040, 4042, 4051, 4053, 4054, 4059, 4066, 4071, 4072,
+    4074, 4079, 4081, 4083, 4088, 4095, 4100, 4101, 4103, 4108, 4110, 4112, 4117, 4124, 4129, 4130, 4132, 4137, 4139,
+    4141, 4147, 4147, 4153, 4153, 4156, 4156, 4159, 4159, 4165, 4165, 4171, 4171, 4174, 4174, 4177, 4177, 4182, 4182,
+    4187, 4187, 4190, 4190, 4193, 4193, 4198, 4198, 4203, 4203, 4205, 4205, 4207, 4207, 4209, 4211, 4213, 4215, 4217,
+    4219, 4221, 4223, 4225, 4227, 4229, 4231, 4233, 4235, 4237, 4239, 4241, 4243, 4245, 4247, 4249, 4251, 4253, 4255,
+    4257, 4259, 4261, 4263, 4265, 4267, 4269, 4271, 4273, 4275, 4277, 4279, 4281, 4283, 4285, 4287, 4289, 4291, 4293,
+    4295, 4297, 4299, 4301, 4303, 4305, 4307, 4309, 4311, 4313, 4315, 4317, 4319, 4321, 4323, 4325, 4327, 4329, 4331,
+    4333, 4335, 4337, 4339, 4341, 4343, 4345, 4347, 4349, 4351, 4353, 4355, 4357, 4359, 4361, 4363, 4365, 4367, 4369,
+    4371, 4373, 4375, 4377, 4379, 4381, 4383, 4385, 4387, 4389, 4391, 4393, 4395, 4397, 4399, 4399, 4399, 4399, 4399,
+    4399, 4399, 4399, 4399, 4399, 4399, 4399, 4399, 4399, 4399, 4399, 4399, 4399, 4399, 4399, 4399, 4399, 4399, 4399,
+    4399, 4399, 4399, 4399, 4399, 4399, 4399, 4399, 4399, 4401, 4403, 4405, 4407, 4409, 4411, 4413, 4415, 4417, 4419,
+    4421, 4423, 4425, 4427, 4429, 4431, 4433, 4435, 4437, 4439, 4441, 4443, 4445, 4447, 4449, 4451, 4453, 4455, 4457,
+    4459, 4461, 4463, 4464, 4465, 4466, 4467, 4468, 4469, 4470, 4471, 4472, 4473, 4474, 4475, 4476, 4477, 4478, 4479,
+    4480, 4481, 4482, 4483, 4484, 4485, 4486, 4487, 4488, 4489, 4490, 4491, 4492, 4493, 4494, 4495, 4496, 4497, 4498,
+    4499, 4500, 4501, 4502, 4503, 4504, 4505, 4506, 4507, 4508, 4509, 4510, 4511, 4512, 4513, 4514, 4515, 4516, 4517,
+    4518, 4519, 4520, 4521, 4522, 4523, 4524, 4525, 4526, 4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527,
+    4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527, 4527,
+    4527, 4527, 4527, 4527, 4528, 4529, 4530, 4531, 4532, 4533, 4534, 4535, 4536, 4537, 4538, 4539, 4540, 4541, 4542,
+    4543, 4544, 4545, 4546, 4547, 4548, 4549, 4550, 4551, 4552, 4553, 4554, 4555, 4556, 4557, 4558, 4559, 4560, 4561,
+    4562, 4563, 4564, 4565, 4566, 4567, 4568, 4569, 4570, 4571, 4572, 4573, 4574, 4575, 4576, 4577, 4578, 4579, 4580,
+    4581, 4582, 4583, 4584, 4585, 4586, 4587, 4588, 4589, 4590, 4591, 4592, 4593, 4594, 4595, 4596, 4597, 4598, 4599,
+    4600, 4601, 4602, 4603, 4604, 4605, 4606, 4607, 4608, 4609, 4610, 4611, 4612, 4613, 4614, 4615, 4616, 4617, 4618,
+    4619, 4620, 4621, 4622, 4623, 4624, 4625, 4626, 4627, 4628, 4629, 4630, 4631, 4632, 4633, 4634, 4635, 4636, 4637,
+    4638, 4639, 4640, 4641, 4642, 4643, 4644, 4645, 4646, 4647, 4648, 4649, 4650, 4651, 4652, 4653, 4654, 4655, 4656,
+    4657, 4658, 4659, 4660, 4661, 4662, 4663, 4664, 4665, 4666, 4667, 4668, 4669, 4670, 4671, 4672, 4673, 4674, 4675,
+    4676, 4677, 4678, 4679, 4680, 4681, 4682, 4683, 4684, 4685, 4686, 4687, 4688, 4689, 4690, 4691, 4692, 4693, 4694,
+    4695, 4696, 4697, 4698, 4699, 4700, 4701, 4702, 4703, 4704, 4705, 4706, 4707, 4708, 4709, 4710, 4711, 4712, 4713,
+    4714, 4715, 4716, 4717, 4718, 4719, 4720, 4721, 4722, 4723, 4724, 4725, 4726, 4727, 4728, 4729, 4730, 4731, 4732,
+    4733, 4734, 4735, 4736, 4737, 4738, 4739, 4740, 4741, 4742, 4743, 4744, 4745, 4746, 4747, 4748, 4749, 4750, 4751,
+    4752, 4753, 4754, 4755, 4756, 4757, 4758, 4759, 4760, 4761, 4762, 4763, 4764, 4765, 4766, 4767, 4768, 4769, 4770,
+    4771, 4772, 4773, 4774, 4775, 4776, 4777, 4778, 4779, 4780, 4781, 4782, 4783, 4784, 4785, 4786, 4787, 4788, 4789,
+    4790, 4791, 4796, 4796, 4797, 4797, 4801, 4801, 4802, 4802, 4803, 4804, 4805, 4806, 4807, 4808, 4809, 4810, 4815,
+    4815, 4816, 4816, 4820, 4820, 4821, 4821, 4823, 4824, 4825, 4826, 4828, 4829, 4830, 4831, 4837, 4837, 4839, 4839,
+    4843, 4843, 4845, 4845, 4846, 4847, 4848, 4849, 4850, 4851, 4852, 4853, 4858, 4858, 4859, 4859, 4863, 4863, 4864,
+    4864, 4865, 4866, 4867, 4868, 4869, 4870, 4871, 4872, 4873, 4874, 4875, 4876, 4877, 4878, 4879, 4880, 4881, 4882,
+    4883, 4884, 4885, 4886, 4887, 4888, 4889, 4890, 4891, 4892, 4893, 4894, 4895, 4896, 4898, 4900, 4902, 4904, 4906,
+    4908, 4910, 4912, 4914, 4916, 4918, 4920, 4922, 4924, 4926, 4928, 4929, 4930, 4931, 4932, 4933, 4934, 4935, 4936,
+    4937, 4938, 4939, 4940, 4941, 4942, 4943, 4944, 4946, 4947, 4949, 4949, 4949, 4949, 4949, 4949, 4949, 4949, 4949,
+    4949, 4949, 4949, 4949, 4949, 4951, 4951, 4953, 4953, 4955, 4955, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957,
+    4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957,
+    4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957,
+    4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957,
+    4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957,
+    4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957, 4957,
+    4957, 4957, 4957, 4958, 4959, 4959, 4960, 4961, 4962, 4962, 4963, 4963, 4963, 4964, 4964, 4964, 4964, 4965, 4965,
+    4966, 4967, 4967, 4968, 4969, 4970, 4970, 4971, 4971, 4971, 4972, 4972, 4972, 4972, 4973, 4973, 4974, 4975, 4975,
+    4976, 4977, 4978, 4978, 4979, 4979, 4979, 4980, 4980, 4980, 4980, 4981, 4981, 4982, 4983, 4983, 4984, 4985, 4986,
+    4986, 4987, 4987, 4987, 4988, 4988, 4988, 4988, 4989, 4989, 4990, 4991, 4992, 4993, 4994, 4995, 4996, 4997, 4998,
+    4999, 5000, 5001, 5002, 5003, 5004, 5005, 5006, 5007, 5008, 5009, 5010, 5011, 5012, 5013, 5014, 5015, 5016, 5017,
+    5018, 5019, 5020, 5021, 5022, 5023, 5024, 5025, 5026, 5027, 5028, 5029, 5030, 5031, 5032, 5033, 5034, 5035, 5036,
+    5037, 5038, 5039, 5040, 5041, 5042, 5043, 5044, 5045, 5046, 5047, 5048, 5049, 5050, 5051, 5052, 5053, 5053, 5054,
+    5054, 5055, 5055, 5055, 5055, 5055, 5055, 5058, 5064, 5069, 5069, 5072, 5080, 5082, 5082, 5083, 5083, 5084, 5084,
+    5084, 5084, 5084, 5084, 5087, 5094, 5099, 5099, 5102, 5110, 5112, 5112, 5113, 5113, 5114, 5114, 5114, 5114, 5114,
+    5114, 5117, 5123, 5128, 5128, 5132, 5140, 5142, 5142, 5143, 5143, 5144, 5144, 5144, 5144, 5144, 5144, 5147, 5153,
+    5158, 5158, 5162, 5170, 5172, 5172, 5177, 5177, 5178, 5180, 5185, 5187, 5188, 5188, 5194, 5194, 5195, 5197, 5202,
+    5204, 5206, 5206, 5212, 5212, 5213, 5215, 5220, 5222, 5224, 5224, 5230, 5230, 5231, 5233, 5238, 5240, 5242, 5242,
+    5242, 5242, 5242, 5245, 5245, 5248, 5248, 5248, 5248, 5248, 5248, 5251, 5251, 5254, 5254, 5254, 5254, 5254, 5254,
+    5257, 5257, 5260, 5260, 5260, 5260, 5260, 5260, 5262, 5262, 5264, 5264,
 ];
 
 /// Mask, value and line of the members of all buckets.
-pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 3373] = [
+pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 5264] = [
     (0xffff0000, 0x00000000, 18),
     (0xffff0000, 0x00000000, 18),
     (0xffff0000, 0x00000000, 18),
@@ -4750,90 +9674,935 @@ pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 3373] = [
     (0x7f200000, 0x4b000000, 76),
     (0x7f200000, 0x0b000000, 72),
     (0x7f200000, 0x4b000000, 76),
+    (0xbffff000, 0x0c000000, 715),
+    (0xbffff000, 0x0c002000, 717),
+    (0xbffff000, 0x0c004000, 719),
+    (0xbffff000, 0x0c006000, 721),
+    (0xbffff000, 0x0c008000, 725),
+    (0xbffff000, 0x0c00a000, 727),
+    (0xbffff000, 0x0c000000, 715),
+    (0xbffff000, 0x0c002000, 717),
+    (0xbffff000, 0x0c004000, 719),
+    (0xbffff000, 0x0c006000, 721),
+    (0xbffff000, 0x0c008000, 725),
+    (0xbffff000, 0x0c00a000, 727),
+    (0xbffff000, 0x0c000000, 715),
+    (0xbffff000, 0x0c002000, 717),
+    (0xbffff000, 0x0c004000, 719),
+    (0xbffff000, 0x0c006000, 721),
+    (0xbffff000, 0x0c008000, 725),
+    (0xbffff000, 0x0c00a000, 727),
+    (0xbffff000, 0x0c000000, 715),
+    (0xbffff000, 0x0c002000, 717),
+    (0xbffff000, 0x0c004000, 719),
+    (0xbffff000, 0x0c006000, 721),
+    (0xbffff000, 0x0c008000, 725),
+    (0xbffff000, 0x0c00a000, 727),
+    (0xbffff000, 0x0c007000, 723),
+    (0xbffff000, 0x0c007000, 723),
+    (0xbffff000, 0x0c007000, 723),
+    (0xbffff000, 0x0c007000, 723),
+    (0xbffff000, 0x0c400000, 669),
+    (0xbffff000, 0x0c402000, 671),
+    (0xbffff000, 0x0c404000, 673),
+    (0xbffff000, 0x0c406000, 675),
+    (0xbffff000, 0x0c408000, 679),
+    (0xbffff000, 0x0c40a000, 681),
+    (0xbffff000, 0x0c400000, 669),
+    (0xbffff000, 0x0c402000, 671),
+    (0xbffff000, 0x0c404000, 673),
+    (0xbffff000, 0x0c406000, 675),
+    (0xbffff000, 0x0c408000, 679),
+    (0xbffff000, 0x0c40a000, 681),
+    (0xbffff000, 0x0c400000, 669),
+    (0xbffff000, 0x0c402000, 671),
+    (0xbffff000, 0x0c404000, 673),
+    (0xbffff000, 0x0c406000, 675),
+    (0xbffff000, 0x0c408000, 679),
+    (0xbffff000, 0x0c40a000, 681),
+    (0xbffff000, 0x0c400000, 669),
+    (0xbffff000, 0x0c402000, 671),
+    (0xbffff000, 0x0c404000, 673),
+    (0xbffff000, 0x0c406000, 675),
+    (0xbffff000, 0x0c408000, 679),
+    (0xbffff000, 0x0c40a000, 681),
+    (0xbffff000, 0x0c407000, 677),
+    (0xbffff000, 0x0c407000, 677),
+    (0xbffff000, 0x0c407000, 677),
+    (0xbffff000, 0x0c407000, 677),
+    (0xbfe0f000, 0x0c800000, 716),
+    (0xbfe0f000, 0x0c802000, 718),
+    (0xbfe0f000, 0x0c804000, 720),
+    (0xbfe0f000, 0x0c806000, 722),
+    (0xbfe0f000, 0x0c808000, 726),
+    (0xbfe0f000, 0x0c80a000, 728),
+    (0xbfe0f000, 0x0c800000, 716),
+    (0xbfe0f000, 0x0c802000, 718),
+    (0xbfe0f000, 0x0c804000, 720),
+    (0xbfe0f000, 0x0c806000, 722),
+    (0xbfe0f000, 0x0c808000, 726),
+    (0xbfe0f000, 0x0c80a000, 728),
+    (0xbfe0f000, 0x0c800000, 716),
+    (0xbfe0f000, 0x0c802000, 718),
+    (0xbfe0f000, 0x0c804000, 720),
+    (0xbfe0f000, 0x0c806000, 722),
+    (0xbfe0f000, 0x0c808000, 726),
+    (0xbfe0f000, 0x0c80a000, 728),
+    (0xbfe0f000, 0x0c800000, 716),
+    (0xbfe0f000, 0x0c802000, 718),
+    (0xbfe0f000, 0x0c804000, 720),
+    (0xbfe0f000, 0x0c806000, 722),
+    (0xbfe0f000, 0x0c808000, 726),
+    (0xbfe0f000, 0x0c80a000, 728),
+    (0xbfe0f000, 0x0c807000, 724),
+    (0xbfe0f000, 0x0c807000, 724),
+    (0xbfe0f000, 0x0c807000, 724),
+    (0xbfe0f000, 0x0c807000, 724),
+    (0xbfe0f000, 0x0cc00000, 670),
+    (0xbfe0f000, 0x0cc02000, 672),
+    (0xbfe0f000, 0x0cc04000, 674),
+    (0xbfe0f000, 0x0cc06000, 676),
+    (0xbfe0f000, 0x0cc08000, 680),
+    (0xbfe0f000, 0x0cc0a000, 682),
+    (0xbfe0f000, 0x0cc00000, 670),
+    (0xbfe0f000, 0x0cc02000, 672),
+    (0xbfe0f000, 0x0cc04000, 674),
+    (0xbfe0f000, 0x0cc06000, 676),
+    (0xbfe0f000, 0x0cc08000, 680),
+    (0xbfe0f000, 0x0cc0a000, 682),
+    (0xbfe0f000, 0x0cc00000, 670),
+    (0xbfe0f000, 0x0cc02000, 672),
+    (0xbfe0f000, 0x0cc04000, 674),
+    (0xbfe0f000, 0x0cc06000, 676),
+    (0xbfe0f000, 0x0cc08000, 680),
+    (0xbfe0f000, 0x0cc0a000, 682),
+    (0xbfe0f000, 0x0cc00000, 670),
+    (0xbfe0f000, 0x0cc02000, 672),
+    (0xbfe0f000, 0x0cc04000, 674),
+    (0xbfe0f000, 0x0cc06000, 676),
+    (0xbfe0f000, 0x0cc08000, 680),
+    (0xbfe0f000, 0x0cc0a000, 682),
+    (0xbfe0f000, 0x0cc07000, 678),
+    (0xbfe0f000, 0x0cc07000, 678),
+    (0xbfe0f000, 0x0cc07000, 678),
+    (0xbfe0f000, 0x0cc07000, 678),
+    (0xbfffec00, 0x0d008000, 733),
+    (0xbfffec00, 0x0d00a000, 749),
+    (0xbfffe400, 0x0d004000, 731),
+    (0xbfffe400, 0x0d006000, 747),
+    (0xbfffe000, 0x0d000000, 729),
+    (0xbfffe000, 0x0d002000, 745),
+    (0xbffffc00, 0x0d008400, 735),
+    (0xbffffc00, 0x0d00a400, 751),
+    (0xbfffe000, 0x0d000000, 729),
+    (0xbfffe000, 0x0d002000, 745),
+    (0xbfffe400, 0x0d004000, 731),
+    (0xbfffe400, 0x0d006000, 747),
+    (0xbfffe000, 0x0d000000, 729),
+    (0xbfffe000, 0x0d002000, 745),
+    (0xbfffe000, 0x0d000000, 729),
+    (0xbfffe000, 0x0d002000, 745),
+    (0xbfffec00, 0x0d008000, 733),
+    (0xbfffec00, 0x0d00a000, 749),
+    (0xbfffe400, 0x0d004000, 731),
+    (0xbfffe400, 0x0d006000, 747),
+    (0xbfffe000, 0x0d000000, 729),
+    (0xbfffe000, 0x0d002000, 745),
+    (0xbfffe000, 0x0d000000, 729),
+    (0xbfffe000, 0x0d002000, 745),
+    (0xbfffe400, 0x0d004000, 731),
+    (0xbfffe400, 0x0d006000, 747),
+    (0xbfffe000, 0x0d000000, 729),
+    (0xbfffe000, 0x0d002000, 745),
+    (0xbfffe000, 0x0d000000, 729),
+    (0xbfffe000, 0x0d002000, 745),
+    (0xbfffec00, 0x0d208000, 741),
+    (0xbfffec00, 0x0d20a000, 757),
+    (0xbfffe400, 0x0d204000, 739),
+    (0xbfffe400, 0x0d206000, 755),
+    (0xbfffe000, 0x0d200000, 737),
+    (0xbfffe000, 0x0d202000, 753),
+    (0xbffffc00, 0x0d208400, 743),
+    (0xbffffc00, 0x0d20a400, 759),
+    (0xbfffe000, 0x0d200000, 737),
+    (0xbfffe000, 0x0d202000, 753),
+    (0xbfffe400, 0x0d204000, 739),
+    (0xbfffe400, 0x0d206000, 755),
+    (0xbfffe000, 0x0d200000, 737),
+    (0xbfffe000, 0x0d202000, 753),
+    (0xbfffe000, 0x0d200000, 737),
+    (0xbfffe000, 0x0d202000, 753),
+    (0xbfffec00, 0x0d208000, 741),
+    (0xbfffec00, 0x0d20a000, 757),
+    (0xbfffe400, 0x0d204000, 739),
+    (0xbfffe400, 0x0d206000, 755),
+    (0xbfffe000, 0x0d200000, 737),
+    (0xbfffe000, 0x0d202000, 753),
+    (0xbfffe000, 0x0d200000, 737),
+    (0xbfffe000, 0x0d202000, 753),
+    (0xbfffe400, 0x0d204000, 739),
+    (0xbfffe400, 0x0d206000, 755),
+    (0xbfffe000, 0x0d200000, 737),
+    (0xbfffe000, 0x0d202000, 753),
+    (0xbfffe000, 0x0d200000, 737),
+    (0xbfffe000, 0x0d202000, 753),
+    (0xbfffec00, 0x0d408000, 687),
+    (0xbfffec00, 0x0d40a000, 703),
+    (0xbfffe400, 0x0d404000, 685),
+    (0xbfffe400, 0x0d406000, 701),
+    (0xbffff000, 0x0d40c000, 761),
+    (0xbffff000, 0x0d40e000, 765),
+    (0xbfffe000, 0x0d400000, 683),
+    (0xbfffe000, 0x0d402000, 699),
+    (0xbffffc00, 0x0d408400, 689),
+    (0xbffffc00, 0x0d40a400, 705),
+    (0xbffff000, 0x0d40c000, 761),
+    (0xbffff000, 0x0d40e000, 765),
+    (0xbfffe000, 0x0d400000, 683),
+    (0xbfffe000, 0x0d402000, 699),
+    (0xbfffe400, 0x0d404000, 685),
+    (0xbfffe400, 0x0d406000, 701),
+    (0xbffff000, 0x0d40c000, 761),
+    (0xbffff000, 0x0d40e000, 765),
+    (0xbfffe000, 0x0d400000, 683),
+    (0xbfffe000, 0x0d402000, 699),
+    (0xbffff000, 0x0d40c000, 761),
+    (0xbffff000, 0x0d40e000, 765),
+    (0xbfffe000, 0x0d400000, 683),
+    (0xbfffe000, 0x0d402000, 699),
+    (0xbfffec00, 0x0d408000, 687),
+    (0xbfffec00, 0x0d40a000, 703),
+    (0xbfffe400, 0x0d404000, 685),
+    (0xbfffe400, 0x0d406000, 701),
+    (0xbfffe000, 0x0d400000, 683),
+    (0xbfffe000, 0x0d402000, 699),
+    (0xbfffe000, 0x0d400000, 683),
+    (0xbfffe000, 0x0d402000, 699),
+    (0xbfffe400, 0x0d404000, 685),
+    (0xbfffe400, 0x0d406000, 701),
+    (0xbfffe000, 0x0d400000, 683),
+    (0xbfffe000, 0x0d402000, 699),
+    (0xbfffe000, 0x0d400000, 683),
+    (0xbfffe000, 0x0d402000, 699),
+    (0xbfffec00, 0x0d608000, 695),
+    (0xbfffec00, 0x0d60a000, 711),
+    (0xbfffe400, 0x0d604000, 693),
+    (0xbfffe400, 0x0d606000, 709),
+    (0xbffff000, 0x0d60c000, 763),
+    (0xbffff000, 0x0d60e000, 767),
+    (0xbfffe000, 0x0d600000, 691),
+    (0xbfffe000, 0x0d602000, 707),
+    (0xbffffc00, 0x0d608400, 697),
+    (0xbffffc00, 0x0d60a400, 713),
+    (0xbffff000, 0x0d60c000, 763),
+    (0xbffff000, 0x0d60e000, 767),
+    (0xbfffe000, 0x0d600000, 691),
+    (0xbfffe000, 0x0d602000, 707),
+    (0xbfffe400, 0x0d604000, 693),
+    (0xbfffe400, 0x0d606000, 709),
+    (0xbffff000, 0x0d60c000, 763),
+    (0xbffff000, 0x0d60e000, 767),
+    (0xbfffe000, 0x0d600000, 691),
+    (0xbfffe000, 0x0d602000, 707),
+    (0xbffff000, 0x0d60c000, 763),
+    (0xbffff000, 0x0d60e000, 767),
+    (0xbfffe000, 0x0d600000, 691),
+    (0xbfffe000, 0x0d602000, 707),
+    (0xbfffec00, 0x0d608000, 695),
+    (0xbfffec00, 0x0d60a000, 711),
+    (0xbfffe400, 0x0d604000, 693),
+    (0xbfffe400, 0x0d606000, 709),
+    (0xbfffe000, 0x0d600000, 691),
+    (0xbfffe000, 0x0d602000, 707),
+    (0xbfffe000, 0x0d600000, 691),
+    (0xbfffe000, 0x0d602000, 707),
+    (0xbfffe400, 0x0d604000, 693),
+    (0xbfffe400, 0x0d606000, 709),
+    (0xbfffe000, 0x0d600000, 691),
+    (0xbfffe000, 0x0d602000, 707),
+    (0xbfffe000, 0x0d600000, 691),
+    (0xbfffe000, 0x0d602000, 707),
+    (0xbfe0ec00, 0x0d808000, 734),
+    (0xbfe0ec00, 0x0d80a000, 750),
+    (0xbfe0e400, 0x0d804000, 732),
+    (0xbfe0e400, 0x0d806000, 748),
+    (0xbfe0e000, 0x0d800000, 730),
+    (0xbfe0e000, 0x0d802000, 746),
+    (0xbfe0fc00, 0x0d808400, 736),
+    (0xbfe0fc00, 0x0d80a400, 752),
+    (0xbfe0e000, 0x0d800000, 730),
+    (0xbfe0e000, 0x0d802000, 746),
+    (0xbfe0e400, 0x0d804000, 732),
+    (0xbfe0e400, 0x0d806000, 748),
+    (0xbfe0e000, 0x0d800000, 730),
+    (0xbfe0e000, 0x0d802000, 746),
+    (0xbfe0e000, 0x0d800000, 730),
+    (0xbfe0e000, 0x0d802000, 746),
+    (0xbfe0ec00, 0x0d808000, 734),
+    (0xbfe0ec00, 0x0d80a000, 750),
+    (0xbfe0e400, 0x0d804000, 732),
+    (0xbfe0e400, 0x0d806000, 748),
+    (0xbfe0e000, 0x0d800000, 730),
+    (0xbfe0e000, 0x0d802000, 746),
+    (0xbfe0e000, 0x0d800000, 730),
+    (0xbfe0e000, 0x0d802000, 746),
+    (0xbfe0e400, 0x0d804000, 732),
+    (0xbfe0e400, 0x0d806000, 748),
+    (0xbfe0e000, 0x0d800000, 730),
+    (0xbfe0e000, 0x0d802000, 746),
+    (0xbfe0e000, 0x0d800000, 730),
+    (0xbfe0e000, 0x0d802000, 746),
+    (0xbfe0ec00, 0x0da08000, 742),
+    (0xbfe0ec00, 0x0da0a000, 758),
+    (0xbfe0e400, 0x0da04000, 740),
+    (0xbfe0e400, 0x0da06000, 756),
+    (0xbfe0e000, 0x0da00000, 738),
+    (0xbfe0e000, 0x0da02000, 754),
+    (0xbfe0fc00, 0x0da08400, 744),
+    (0xbfe0fc00, 0x0da0a400, 760),
+    (0xbfe0e000, 0x0da00000, 738),
+    (0xbfe0e000, 0x0da02000, 754),
+    (0xbfe0e400, 0x0da04000, 740),
+    (0xbfe0e400, 0x0da06000, 756),
+    (0xbfe0e000, 0x0da00000, 738),
+    (0xbfe0e000, 0x0da02000, 754),
+    (0xbfe0e000, 0x0da00000, 738),
+    (0xbfe0e000, 0x0da02000, 754),
+    (0xbfe0ec00, 0x0da08000, 742),
+    (0xbfe0ec00, 0x0da0a000, 758),
+    (0xbfe0e400, 0x0da04000, 740),
+    (0xbfe0e400, 0x0da06000, 756),
+    (0xbfe0e000, 0x0da00000, 738),
+    (0xbfe0e000, 0x0da02000, 754),
+    (0xbfe0e000, 0x0da00000, 738),
+    (0xbfe0e000, 0x0da02000, 754),
+    (0xbfe0e400, 0x0da04000, 740),
+    (0xbfe0e400, 0x0da06000, 756),
+    (0xbfe0e000, 0x0da00000, 738),
+    (0xbfe0e000, 0x0da02000, 754),
+    (0xbfe0e000, 0x0da00000, 738),
+    (0xbfe0e000, 0x0da02000, 754),
+    (0xbfe0ec00, 0x0dc08000, 688),
+    (0xbfe0ec00, 0x0dc0a000, 704),
+    (0xbfe0e400, 0x0dc04000, 686),
+    (0xbfe0e400, 0x0dc06000, 702),
+    (0xbfe0f000, 0x0dc0c000, 762),
+    (0xbfe0f000, 0x0dc0e000, 766),
+    (0xbfe0e000, 0x0dc00000, 684),
+    (0xbfe0e000, 0x0dc02000, 700),
+    (0xbfe0fc00, 0x0dc08400, 690),
+    (0xbfe0fc00, 0x0dc0a400, 706),
+    (0xbfe0f000, 0x0dc0c000, 762),
+    (0xbfe0f000, 0x0dc0e000, 766),
+    (0xbfe0e000, 0x0dc00000, 684),
+    (0xbfe0e000, 0x0dc02000, 700),
+    (0xbfe0e400, 0x0dc04000, 686),
+    (0xbfe0e400, 0x0dc06000, 702),
+    (0xbfe0f000, 0x0dc0c000, 762),
+    (0xbfe0f000, 0x0dc0e000, 766),
+    (0xbfe0e000, 0x0dc00000, 684),
+    (0xbfe0e000, 0x0dc02000, 700),
+    (0xbfe0f000, 0x0dc0c000, 762),
+    (0xbfe0f000, 0x0dc0e000, 766),
+    (0xbfe0e000, 0x0dc00000, 684),
+    (0xbfe0e000, 0x0dc02000, 700),
+    (0xbfe0ec00, 0x0dc08000, 688),
+    (0xbfe0ec00, 0x0dc0a000, 704),
+    (0xbfe0e400, 0x0dc04000, 686),
+    (0xbfe0e400, 0x0dc06000, 702),
+    (0xbfe0e000, 0x0dc00000, 684),
+    (0xbfe0e000, 0x0dc02000, 700),
+    (0xbfe0e000, 0x0dc00000, 684),
+    (0xbfe0e000, 0x0dc02000, 700),
+    (0xbfe0e400, 0x0dc04000, 686),
+    (0xbfe0e400, 0x0dc06000, 702),
+    (0xbfe0e000, 0x0dc00000, 684),
+    (0xbfe0e000, 0x0dc02000, 700),
+    (0xbfe0e000, 0x0dc00000, 684),
+    (0xbfe0e000, 0x0dc02000, 700),
+    (0xbfe0ec00, 0x0de08000, 696),
+    (0xbfe0ec00, 0x0de0a000, 712),
+    (0xbfe0e400, 0x0de04000, 694),
+    (0xbfe0e400, 0x0de06000, 710),
+    (0xbfe0f000, 0x0de0c000, 764),
+    (0xbfe0f000, 0x0de0e000, 768),
+    (0xbfe0e000, 0x0de00000, 692),
+    (0xbfe0e000, 0x0de02000, 708),
+    (0xbfe0fc00, 0x0de08400, 698),
+    (0xbfe0fc00, 0x0de0a400, 714),
+    (0xbfe0f000, 0x0de0c000, 764),
+    (0xbfe0f000, 0x0de0e000, 768),
+    (0xbfe0e000, 0x0de00000, 692),
+    (0xbfe0e000, 0x0de02000, 708),
+    (0xbfe0e400, 0x0de04000, 694),
+    (0xbfe0e400, 0x0de06000, 710),
+    (0xbfe0f000, 0x0de0c000, 764),
+    (0xbfe0f000, 0x0de0e000, 768),
+    (0xbfe0e000, 0x0de00000, 692),
+    (0xbfe0e000, 0x0de02000, 708),
+    (0xbfe0f000, 0x0de0c000, 764),
+    (0xbfe0f000, 0x0de0e000, 768),
+    (0xbfe0e000, 0x0de00000, 692),
+    (0xbfe0e000, 0x0de02000, 708),
+    (0xbfe0ec00, 0x0de08000, 696),
+    (0xbfe0ec00, 0x0de0a000, 712),
+    (0xbfe0e400, 0x0de04000, 694),
+    (0xbfe0e400, 0x0de06000, 710),
+    (0xbfe0e000, 0x0de00000, 692),
+    (0xbfe0e000, 0x0de02000, 708),
+    (0xbfe0e000, 0x0de00000, 692),
+    (0xbfe0e000, 0x0de02000, 708),
+    (0xbfe0e400, 0x0de04000, 694),
+    (0xbfe0e400, 0x0de06000, 710),
+    (0xbfe0e000, 0x0de00000, 692),
+    (0xbfe0e000, 0x0de02000, 708),
+    (0xbfe0e000, 0x0de00000, 692),
+    (0xbfe0e000, 0x0de02000, 708),
+    (0xbfe09c00, 0x0e000000, 634),
+    (0xbfe0fc00, 0x0e000400, 620),
+    (0xbf20fc00, 0x0e002800, 628),
+    (0xbf20fc00, 0x0e006800, 631),
+    (0xbfe0fc00, 0x0e000c00, 622),
+    (0xbfe0fc00, 0x0e002c00, 623),
+    (0xbfe09c00, 0x0e001000, 635),
+    (0xbf20fc00, 0x0e001800, 627),
+    (0xbf20fc00, 0x0e003800, 629),
+    (0xbf20fc00, 0x0e005800, 630),
+    (0xbf20fc00, 0x0e007800, 632),
+    (0xffe0fc00, 0x4e001c00, 625),
+    (0xbfe0fc00, 0x0e003c00, 624),
+    (0xbfe0fc00, 0x0e20e000, 529),
+    (0xbf20fc00, 0x0e200000, 509),
+    (0xbf20fc00, 0x0e202000, 511),
+    (0xbf20fc00, 0x0e208000, 517),
+    (0xbf20fc00, 0x0e20a000, 519),
+    (0xbf20fc00, 0x0e20c000, 521),
+    (0xbf20fc00, 0x0e204000, 535),
+    (0xbf20fc00, 0x0e206000, 537),
     (0xbfa0fc00, 0x0e20c400, 247),
     (0xbfa0fc00, 0x0e20e400, 266),
+    (0xbf20fc00, 0x0e200400, 378),
+    (0xbf20fc00, 0x0e202400, 386),
+    (0xbf20fc00, 0x0e206400, 400),
+    (0xbf20fc00, 0x0e208400, 406),
+    (0xbf20fc00, 0x0e20a400, 416),
+    (0xbf20fc00, 0x0e204400, 425),
+    (0xfffffc00, 0x4e284800, 636),
+    (0xfffffc00, 0x4e286800, 638),
     (0xbfbffc00, 0x0e21a800, 285),
     (0xbfbffc00, 0x0e21c800, 287),
     (0xbfbffc00, 0x0e218800, 302),
     (0xbfbffc00, 0x0e216800, 311),
+    (0xbf3ffc00, 0x0e200800, 459),
+    (0xbf3ffc00, 0x0e204800, 462),
+    (0xbf3ffc00, 0x0e208800, 469),
+    (0xbf3ffc00, 0x0e20a800, 477),
+    (0xbf3ffc00, 0x0e202800, 489),
+    (0xbf3ffc00, 0x0e206800, 491),
+    (0xbf3ffc00, 0x0e212800, 493),
+    (0xbf3ffc00, 0x0e214800, 494),
+    (0xbf3ffc00, 0x0e30a800, 503),
+    (0xbf3ffc00, 0x0e31a800, 505),
     (0xbfa0fc00, 0x0e20cc00, 259),
+    (0xbf20fc00, 0x0e200c00, 380),
+    (0xbf20fc00, 0x0e202c00, 388),
+    (0xbf20fc00, 0x0e206c00, 402),
+    (0xbf20fc00, 0x0e208c00, 410),
+    (0xbf20fc00, 0x0e20ac00, 418),
+    (0xbf20fc00, 0x0e204c00, 429),
+    (0xbf20fc00, 0x0e205000, 513),
+    (0xbf20fc00, 0x0e207000, 515),
+    (0xbf20fc00, 0x0e209000, 523),
+    (0xbf20fc00, 0x0e20b000, 525),
+    (0xbf20fc00, 0x0e20d000, 527),
+    (0xbf20fc00, 0x0e201000, 531),
+    (0xbf20fc00, 0x0e203000, 533),
     (0xbfa0fc00, 0x0e20d400, 248),
     (0xbfa0fc00, 0x0e20f400, 250),
+    (0xbf20fc00, 0x0e201400, 384),
+    (0xbf20fc00, 0x0e203400, 392),
+    (0xbf20fc00, 0x0e207400, 404),
+    (0xbf20fc00, 0x0e20b400, 420),
+    (0xbf20fc00, 0x0e205400, 433),
+    (0xbf20fc00, 0x0e209400, 443),
+    (0xfffffc00, 0x4e285800, 637),
+    (0xfffffc00, 0x4e287800, 639),
     (0xbfbffc00, 0x0e21b800, 286),
     (0xbfbffc00, 0x0e21d800, 295),
     (0xbfbffc00, 0x0e219800, 303),
     (0xbfbffc00, 0x0e217800, 313),
+    (0xbf3ffc00, 0x0e201800, 460),
+    (0xbf3ffc00, 0x0e205800, 464),
+    (0xbf3ffc00, 0x0e207800, 465),
+    (0xbf3ffc00, 0x0e209800, 473),
+    (0xbf3ffc00, 0x0e20b800, 479),
+    (0xbf3ffc00, 0x0e203800, 485),
+    (0xbf3ffc00, 0x0e303800, 501),
+    (0xbf3ffc00, 0x0e31b800, 507),
+    (0xbfe0fc00, 0x0e201c00, 445),
     (0xbfa0fc00, 0x0e20dc00, 249),
     (0xbfa0fc00, 0x0e20fc00, 251),
+    (0xbf20fc00, 0x0e203c00, 396),
+    (0xbf20fc00, 0x0e209c00, 414),
+    (0xbf20fc00, 0x0e20bc00, 424),
+    (0xbf20fc00, 0x0e205c00, 437),
+    (0xbf20fc00, 0x0e207c00, 441),
+    (0xbf20fc00, 0x0e002800, 628),
+    (0xbf20fc00, 0x0e006800, 631),
+    (0xbf20fc00, 0x0e001800, 627),
+    (0xbf20fc00, 0x0e003800, 629),
+    (0xbf20fc00, 0x0e005800, 630),
+    (0xbf20fc00, 0x0e007800, 632),
+    (0xbf20fc00, 0x0e200000, 509),
+    (0xbf20fc00, 0x0e202000, 511),
+    (0xbf20fc00, 0x0e208000, 517),
+    (0xbf20fc00, 0x0e20a000, 519),
+    (0xbf20fc00, 0x0e20c000, 521),
+    (0xbf20fc00, 0x0e204000, 535),
+    (0xbf20fc00, 0x0e206000, 537),
     (0xbfa0fc00, 0x0e20c400, 247),
     (0xbfa0fc00, 0x0e20e400, 266),
+    (0xbf20fc00, 0x0e200400, 378),
+    (0xbf20fc00, 0x0e202400, 386),
+    (0xbf20fc00, 0x0e206400, 400),
+    (0xbf20fc00, 0x0e208400, 406),
+    (0xbf20fc00, 0x0e20a400, 416),
+    (0xbf20fc00, 0x0e204400, 425),
     (0xbfbffc00, 0x0e21a800, 285),
     (0xbfbffc00, 0x0e21c800, 287),
     (0xbfbffc00, 0x0e218800, 302),
     (0xbfbffc00, 0x0e216800, 311),
+    (0xbf3ffc00, 0x0e200800, 459),
+    (0xbf3ffc00, 0x0e204800, 462),
+    (0xbf3ffc00, 0x0e208800, 469),
+    (0xbf3ffc00, 0x0e20a800, 477),
+    (0xbf3ffc00, 0x0e202800, 489),
+    (0xbf3ffc00, 0x0e206800, 491),
+    (0xbf3ffc00, 0x0e212800, 493),
+    (0xbf3ffc00, 0x0e214800, 494),
+    (0xbf3ffc00, 0x0e30a800, 503),
+    (0xbf3ffc00, 0x0e31a800, 505),
     (0xbfa0fc00, 0x0e20cc00, 259),
+    (0xbf20fc00, 0x0e200c00, 380),
+    (0xbf20fc00, 0x0e202c00, 388),
+    (0xbf20fc00, 0x0e206c00, 402),
+    (0xbf20fc00, 0x0e208c00, 410),
+    (0xbf20fc00, 0x0e20ac00, 418),
+    (0xbf20fc00, 0x0e204c00, 429),
+    (0xbf20fc00, 0x0e205000, 513),
+    (0xbf20fc00, 0x0e207000, 515),
+    (0xbf20fc00, 0x0e209000, 523),
+    (0xbf20fc00, 0x0e20b000, 525),
+    (0xbf20fc00, 0x0e20d000, 527),
+    (0xbf20fc00, 0x0e201000, 531),
+    (0xbf20fc00, 0x0e203000, 533),
     (0xbfa0fc00, 0x0e20d400, 248),
     (0xbfa0fc00, 0x0e20f400, 250),
+    (0xbf20fc00, 0x0e201400, 384),
+    (0xbf20fc00, 0x0e203400, 392),
+    (0xbf20fc00, 0x0e207400, 404),
+    (0xbf20fc00, 0x0e20b400, 420),
+    (0xbf20fc00, 0x0e205400, 433),
+    (0xbf20fc00, 0x0e209400, 443),
     (0xbfbffc00, 0x0e21b800, 286),
     (0xbfbffc00, 0x0e21d800, 295),
     (0xbfbffc00, 0x0e219800, 303),
     (0xbfbffc00, 0x0e217800, 313),
+    (0xbf3ffc00, 0x0e201800, 460),
+    (0xbf3ffc00, 0x0e205800, 464),
+    (0xbf3ffc00, 0x0e207800, 465),
+    (0xbf3ffc00, 0x0e209800, 473),
+    (0xbf3ffc00, 0x0e20b800, 479),
+    (0xbf3ffc00, 0x0e203800, 485),
+    (0xbf3ffc00, 0x0e303800, 501),
+    (0xbf3ffc00, 0x0e31b800, 507),
+    (0xbfe0fc00, 0x0e601c00, 446),
     (0xbfa0fc00, 0x0e20dc00, 249),
     (0xbfa0fc00, 0x0e20fc00, 251),
+    (0xbf20fc00, 0x0e203c00, 396),
+    (0xbf20fc00, 0x0e209c00, 414),
+    (0xbf20fc00, 0x0e20bc00, 424),
+    (0xbf20fc00, 0x0e205c00, 437),
+    (0xbf20fc00, 0x0e207c00, 441),
+    (0xbf20fc00, 0x0e002800, 628),
+    (0xbf20fc00, 0x0e006800, 631),
+    (0xbfe0fc00, 0x0e809400, 457),
+    (0xbf20fc00, 0x0e001800, 627),
+    (0xbf20fc00, 0x0e003800, 629),
+    (0xbf20fc00, 0x0e005800, 630),
+    (0xbf20fc00, 0x0e007800, 632),
+    (0xbf20fc00, 0x0e200000, 509),
+    (0xbf20fc00, 0x0e202000, 511),
+    (0xbf20fc00, 0x0e208000, 517),
+    (0xbf20fc00, 0x0e20a000, 519),
+    (0xbf20fc00, 0x0e20c000, 521),
+    (0xbf20fc00, 0x0e204000, 535),
+    (0xbf20fc00, 0x0e206000, 537),
     (0xbfa0fc00, 0x0ea0c400, 252),
+    (0xbf20fc00, 0x0e200400, 378),
+    (0xbf20fc00, 0x0e202400, 386),
+    (0xbf20fc00, 0x0e206400, 400),
+    (0xbf20fc00, 0x0e208400, 406),
+    (0xbf20fc00, 0x0e20a400, 416),
+    (0xbf20fc00, 0x0e204400, 425),
     (0xbffffc00, 0x0ea1c800, 309),
     (0xbfbffc00, 0x0ea0c800, 280),
     (0xbfbffc00, 0x0ea0e800, 282),
     (0xbfbffc00, 0x0ea1a800, 288),
     (0xbfbffc00, 0x0ea18800, 304),
+    (0xbf3ffc00, 0x0e200800, 459),
+    (0xbf3ffc00, 0x0e204800, 462),
+    (0xbf3ffc00, 0x0e208800, 469),
+    (0xbf3ffc00, 0x0e20a800, 477),
+    (0xbf3ffc00, 0x0e202800, 489),
+    (0xbf3ffc00, 0x0e206800, 491),
+    (0xbf3ffc00, 0x0e212800, 493),
+    (0xbf3ffc00, 0x0e214800, 494),
+    (0xbf3ffc00, 0x0e30a800, 503),
+    (0xbf3ffc00, 0x0e31a800, 505),
     (0xbfa0fc00, 0x0ea0cc00, 260),
+    (0xbf20fc00, 0x0e200c00, 380),
+    (0xbf20fc00, 0x0e202c00, 388),
+    (0xbf20fc00, 0x0e206c00, 402),
+    (0xbf20fc00, 0x0e208c00, 410),
+    (0xbf20fc00, 0x0e20ac00, 418),
+    (0xbf20fc00, 0x0e204c00, 429),
+    (0xbf20fc00, 0x0e205000, 513),
+    (0xbf20fc00, 0x0e207000, 515),
+    (0xbf20fc00, 0x0e209000, 523),
+    (0xbf20fc00, 0x0e20b000, 525),
+    (0xbf20fc00, 0x0e20d000, 527),
+    (0xbf20fc00, 0x0e201000, 531),
+    (0xbf20fc00, 0x0e203000, 533),
     (0xbfa0fc00, 0x0ea0d400, 253),
     (0xbfa0fc00, 0x0ea0f400, 254),
+    (0xbf20fc00, 0x0e201400, 384),
+    (0xbf20fc00, 0x0e203400, 392),
+    (0xbf20fc00, 0x0e207400, 404),
+    (0xbf20fc00, 0x0e20b400, 420),
+    (0xbf20fc00, 0x0e205400, 433),
+    (0xbf20fc00, 0x0e209400, 443),
     (0xbfbffc00, 0x0ea0d800, 281),
     (0xbfbffc00, 0x0ea1b800, 289),
     (0xbfbffc00, 0x0ea1d800, 297),
     (0xbfbffc00, 0x0ea0f800, 299),
     (0xbfbffc00, 0x0ea19800, 305),
+    (0xbf3ffc00, 0x0e201800, 460),
+    (0xbf3ffc00, 0x0e205800, 464),
+    (0xbf3ffc00, 0x0e207800, 465),
+    (0xbf3ffc00, 0x0e209800, 473),
+    (0xbf3ffc00, 0x0e20b800, 479),
+    (0xbf3ffc00, 0x0e203800, 485),
+    (0xbf3ffc00, 0x0e303800, 501),
+    (0xbf3ffc00, 0x0e31b800, 507),
+    (0xbfe0fc00, 0x0ea01c00, 447),
     (0xbfa0fc00, 0x0ea0fc00, 255),
+    (0xbf20fc00, 0x0e203c00, 396),
+    (0xbf20fc00, 0x0e209c00, 414),
+    (0xbf20fc00, 0x0e20bc00, 424),
+    (0xbf20fc00, 0x0e205c00, 437),
+    (0xbf20fc00, 0x0e207c00, 441),
+    (0xbf20fc00, 0x0e002800, 628),
+    (0xbf20fc00, 0x0e006800, 631),
+    (0xbf20fc00, 0x0e001800, 627),
+    (0xbf20fc00, 0x0e003800, 629),
+    (0xbf20fc00, 0x0e005800, 630),
+    (0xbf20fc00, 0x0e007800, 632),
+    (0xbfe0fc00, 0x0ee0e000, 530),
+    (0xbf20fc00, 0x0e200000, 509),
+    (0xbf20fc00, 0x0e202000, 511),
+    (0xbf20fc00, 0x0e208000, 517),
+    (0xbf20fc00, 0x0e20a000, 519),
+    (0xbf20fc00, 0x0e20c000, 521),
+    (0xbf20fc00, 0x0e204000, 535),
+    (0xbf20fc00, 0x0e206000, 537),
     (0xbfa0fc00, 0x0ea0c400, 252),
+    (0xbf20fc00, 0x0e200400, 378),
+    (0xbf20fc00, 0x0e202400, 386),
+    (0xbf20fc00, 0x0e206400, 400),
+    (0xbf20fc00, 0x0e208400, 406),
+    (0xbf20fc00, 0x0e20a400, 416),
+    (0xbf20fc00, 0x0e204400, 425),
     (0xbfbffc00, 0x0ea0c800, 280),
     (0xbfbffc00, 0x0ea0e800, 282),
     (0xbfbffc00, 0x0ea1a800, 288),
     (0xbfbffc00, 0x0ea18800, 304),
+    (0xbf3ffc00, 0x0e200800, 459),
+    (0xbf3ffc00, 0x0e204800, 462),
+    (0xbf3ffc00, 0x0e208800, 469),
+    (0xbf3ffc00, 0x0e20a800, 477),
+    (0xbf3ffc00, 0x0e202800, 489),
+    (0xbf3ffc00, 0x0e206800, 491),
+    (0xbf3ffc00, 0x0e212800, 493),
+    (0xbf3ffc00, 0x0e214800, 494),
+    (0xbf3ffc00, 0x0e30a800, 503),
+    (0xbf3ffc00, 0x0e31a800, 505),
     (0xbfa0fc00, 0x0ea0cc00, 260),
+    (0xbf20fc00, 0x0e200c00, 380),
+    (0xbf20fc00, 0x0e202c00, 388),
+    (0xbf20fc00, 0x0e206c00, 402),
+    (0xbf20fc00, 0x0e208c00, 410),
+    (0xbf20fc00, 0x0e20ac00, 418),
+    (0xbf20fc00, 0x0e204c00, 429),
+    (0xbf20fc00, 0x0e205000, 513),
+    (0xbf20fc00, 0x0e207000, 515),
+    (0xbf20fc00, 0x0e209000, 523),
+    (0xbf20fc00, 0x0e20b000, 525),
+    (0xbf20fc00, 0x0e20d000, 527),
+    (0xbf20fc00, 0x0e201000, 531),
+    (0xbf20fc00, 0x0e203000, 533),
     (0xbfa0fc00, 0x0ea0d400, 253),
     (0xbfa0fc00, 0x0ea0f400, 254),
+    (0xbf20fc00, 0x0e201400, 384),
+    (0xbf20fc00, 0x0e203400, 392),
+    (0xbf20fc00, 0x0e207400, 404),
+    (0xbf20fc00, 0x0e20b400, 420),
+    (0xbf20fc00, 0x0e205400, 433),
+    (0xbf20fc00, 0x0e209400, 443),
     (0xbfbffc00, 0x0ea0d800, 281),
     (0xbfbffc00, 0x0ea1b800, 289),
     (0xbfbffc00, 0x0ea1d800, 297),
     (0xbfbffc00, 0x0ea0f800, 299),
     (0xbfbffc00, 0x0ea19800, 305),
+    (0xbf3ffc00, 0x0e201800, 460),
+    (0xbf3ffc00, 0x0e205800, 464),
+    (0xbf3ffc00, 0x0e207800, 465),
+    (0xbf3ffc00, 0x0e209800, 473),
+    (0xbf3ffc00, 0x0e20b800, 479),
+    (0xbf3ffc00, 0x0e203800, 485),
+    (0xbf3ffc00, 0x0e303800, 501),
+    (0xbf3ffc00, 0x0e31b800, 507),
+    (0xbfe0fc00, 0x0ee01c00, 448),
     (0xbfa0fc00, 0x0ea0fc00, 255),
+    (0xbf20fc00, 0x0e203c00, 396),
+    (0xbf20fc00, 0x0e209c00, 414),
+    (0xbf20fc00, 0x0e20bc00, 424),
+    (0xbf20fc00, 0x0e205c00, 437),
+    (0xbf20fc00, 0x0e207c00, 441),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
+    (0xbff8fc00, 0x0f00e400, 618),
+    (0xbff8dc00, 0x0f008400, 612),
+    (0xbff8ec00, 0x0f00c400, 616),
+    (0xbff89c00, 0x0f000400, 608),
+    (0xbf80fc00, 0x0f000400, 564),
+    (0xbf80fc00, 0x0f002400, 568),
+    (0xbf80fc00, 0x0f008400, 592),
+    (0xbf80fc00, 0x0f00a400, 606),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
+    (0xbf80fc00, 0x0f008c00, 593),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
     (0xbff8fc00, 0x0f00f400, 376),
+    (0xbff8dc00, 0x0f009400, 613),
+    (0xbff8ec00, 0x0f00c400, 616),
+    (0xbff89c00, 0x0f001400, 609),
+    (0xbf80fc00, 0x0f001400, 566),
+    (0xbf80fc00, 0x0f003400, 570),
+    (0xbf80fc00, 0x0f007400, 572),
+    (0xbf80fc00, 0x0f005400, 584),
+    (0xbf80fc00, 0x0f009400, 594),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
+    (0xbf80fc00, 0x0f009c00, 596),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
     (0xbfe0fc00, 0x0f20e400, 360),
+    (0xbf80fc00, 0x0f000400, 564),
+    (0xbf80fc00, 0x0f002400, 568),
+    (0xbf80fc00, 0x0f008400, 592),
+    (0xbf80fc00, 0x0f00a400, 606),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
+    (0xbf80fc00, 0x0f008c00, 593),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
+    (0xbf80fc00, 0x0f001400, 566),
+    (0xbf80fc00, 0x0f003400, 570),
+    (0xbf80fc00, 0x0f007400, 572),
+    (0xbf80fc00, 0x0f005400, 584),
+    (0xbf80fc00, 0x0f009400, 594),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
     (0xbfe0fc00, 0x0f20fc00, 362),
+    (0xbf80fc00, 0x0f009c00, 596),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
     (0xbfc0fc00, 0x0f40e400, 361),
+    (0xbf80fc00, 0x0f000400, 564),
+    (0xbf80fc00, 0x0f002400, 568),
+    (0xbf80fc00, 0x0f008400, 592),
+    (0xbf80fc00, 0x0f00a400, 606),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
+    (0xbf80fc00, 0x0f008c00, 593),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
+    (0xbf80fc00, 0x0f001400, 566),
+    (0xbf80fc00, 0x0f003400, 570),
+    (0xbf80fc00, 0x0f007400, 572),
+    (0xbf80fc00, 0x0f005400, 584),
+    (0xbf80fc00, 0x0f009400, 594),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
     (0xbfc0fc00, 0x0f40fc00, 363),
+    (0xbf80fc00, 0x0f009c00, 596),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
     (0xbfc0fc00, 0x0f40e400, 361),
+    (0xbf80fc00, 0x0f000400, 564),
+    (0xbf80fc00, 0x0f002400, 568),
+    (0xbf80fc00, 0x0f008400, 592),
+    (0xbf80fc00, 0x0f00a400, 606),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
+    (0xbf80fc00, 0x0f008c00, 593),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
+    (0xbf80fc00, 0x0f001400, 566),
+    (0xbf80fc00, 0x0f003400, 570),
+    (0xbf80fc00, 0x0f007400, 572),
+    (0xbf80fc00, 0x0f005400, 584),
+    (0xbf80fc00, 0x0f009400, 594),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
     (0xbfc0fc00, 0x0f40fc00, 363),
+    (0xbf80fc00, 0x0f009c00, 596),
+    (0xbfc0f400, 0x0f80e000, 550),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
+    (0xbfc0f400, 0x0f80e000, 550),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
     (0xbfc0f400, 0x0f801000, 344),
     (0xbfc0f400, 0x0f805000, 346),
     (0xbfc0f400, 0x0f809000, 348),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
     (0xbfc0f400, 0x0f801000, 344),
     (0xbfc0f400, 0x0f805000, 346),
     (0xbfc0f400, 0x0f809000, 348),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
+    (0xbfc0f400, 0x0f80e000, 550),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
+    (0xbfc0f400, 0x0f80e000, 550),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
     (0xbfc0f400, 0x0f801000, 344),
     (0xbfc0f400, 0x0f805000, 346),
     (0xbfc0f400, 0x0f809000, 348),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
     (0xbfc0f400, 0x0f801000, 344),
     (0xbfc0f400, 0x0f805000, 346),
     (0xbfc0f400, 0x0f809000, 348),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
     (0xbfe0f400, 0x0fc01000, 345),
     (0xbfe0f400, 0x0fc05000, 347),
     (0xbfe0f400, 0x0fc09000, 349),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
     (0xbfe0f400, 0x0fc01000, 345),
     (0xbfe0f400, 0x0fc05000, 347),
     (0xbfe0f400, 0x0fc09000, 349),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
+    (0xbf00f400, 0x0f008000, 539),
+    (0xbf00f400, 0x0f00c000, 540),
+    (0xbf00f400, 0x0f002000, 552),
+    (0xbf00f400, 0x0f006000, 554),
+    (0xbf00f400, 0x0f00a000, 556),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
+    (0xbf00f400, 0x0f00d000, 542),
+    (0xbf00f400, 0x0f003000, 558),
+    (0xbf00f400, 0x0f007000, 560),
+    (0xbf00f400, 0x0f00b000, 562),
     (0x9f000000, 0x10000000, 0),
     (0x9f000000, 0x90000000, 1),
     (0x9f000000, 0x10000000, 0),
@@ -6270,6 +12039,79 @@ pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 3373] = [
     (0xffe08000, 0x9bc00000, 123),
     (0xffe08000, 0x9bc00000, 123),
     (0xffe08000, 0x9bc00000, 123),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0x3f000000, 0x1c000000, 660),
+    (0xffe0fc00, 0x5e000000, 640),
+    (0xffe0fc00, 0x5e002000, 642),
+    (0xffe0fc00, 0x5e004000, 644),
+    (0xffe0fc00, 0x5e006000, 646),
+    (0x7fbf0000, 0x1e020000, 243),
+    (0x7fbf0000, 0x1e180000, 244),
+    (0x7fbf0000, 0x1e030000, 245),
+    (0x7fbf0000, 0x1e190000, 246),
+    (0xffe0fc00, 0x5e000400, 621),
     (0x7fbf0000, 0x1e020000, 243),
     (0x7fbf0000, 0x1e180000, 244),
     (0x7fbf0000, 0x1e030000, 245),
@@ -6282,10 +12124,9 @@ pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 3373] = [
     (0x7fbf0000, 0x1e180000, 244),
     (0x7fbf0000, 0x1e030000, 245),
     (0x7fbf0000, 0x1e190000, 246),
-    (0x7fbf0000, 0x1e020000, 243),
-    (0x7fbf0000, 0x1e180000, 244),
-    (0x7fbf0000, 0x1e030000, 245),
-    (0x7fbf0000, 0x1e190000, 246),
+    (0xffe0fc00, 0x5e001000, 641),
+    (0xffe0fc00, 0x5e003000, 643),
+    (0xffe0fc00, 0x5e005000, 645),
     (0x7fbf0000, 0x1e020000, 243),
     (0x7fbf0000, 0x1e180000, 244),
     (0x7fbf0000, 0x1e030000, 245),
@@ -6334,27 +12175,51 @@ pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 3373] = [
     (0x7fbffc00, 0x1e220000, 234),
     (0x7fbffc00, 0x1e230000, 235),
     (0xffa0fc00, 0x5e20e400, 275),
+    (0xff20fc00, 0x5e208400, 407),
+    (0xff20fc00, 0x5e204400, 426),
     (0xffa00c10, 0x1e200400, 220),
     (0xffa00c10, 0x1e200410, 221),
+    (0xfffffc00, 0x5e280800, 647),
+    (0xfffffc00, 0x5e282800, 649),
     (0xffbffc00, 0x5e21a800, 319),
     (0xffbffc00, 0x5e21c800, 321),
+    (0xff3ffc00, 0x5e208800, 470),
+    (0xff3ffc00, 0x5e20a800, 478),
+    (0xff3ffc00, 0x5e214800, 495),
     (0xffa0fc00, 0x1e200800, 203),
     (0xffa0fc00, 0x1e202800, 205),
     (0xffa0fc00, 0x1e204800, 207),
     (0xffa0fc00, 0x1e206800, 209),
     (0xffa0fc00, 0x1e208800, 211),
+    (0xff20fc00, 0x5e200c00, 381),
+    (0xff20fc00, 0x5e202c00, 389),
+    (0xff20fc00, 0x5e208c00, 411),
+    (0xff20fc00, 0x5e204c00, 430),
     (0xffa00c00, 0x1e200c00, 222),
     (0xffa01fe0, 0x1e201000, 223),
+    (0xff20fc00, 0x5e209000, 524),
+    (0xff20fc00, 0x5e20b000, 526),
+    (0xff20fc00, 0x5e20d000, 528),
+    (0xff20fc00, 0x5e203400, 393),
+    (0xff20fc00, 0x5e20b400, 421),
+    (0xff20fc00, 0x5e205400, 434),
     (0xffa00c10, 0x1e200400, 220),
     (0xffa00c10, 0x1e200410, 221),
+    (0xfffffc00, 0x5e281800, 648),
     (0xffbffc00, 0x5e21b800, 320),
     (0xffbffc00, 0x5e21d800, 329),
+    (0xff3ffc00, 0x5e207800, 466),
+    (0xff3ffc00, 0x5e209800, 474),
+    (0xff3ffc00, 0x5e20b800, 480),
+    (0xff3ffc00, 0x5e203800, 486),
     (0xffa0fc00, 0x1e201800, 204),
     (0xffa0fc00, 0x1e203800, 206),
     (0xffa0fc00, 0x1e205800, 208),
     (0xffa0fc00, 0x1e207800, 210),
     (0xffa0fc00, 0x5e20dc00, 271),
     (0xffa0fc00, 0x5e20fc00, 272),
+    (0xff20fc00, 0x5e203c00, 397),
+    (0xff20fc00, 0x5e205c00, 438),
     (0xffa00c00, 0x1e200c00, 222),
     (0x7fbf0000, 0x1e020000, 243),
     (0x7fbf0000, 0x1e180000, 244),
@@ -6421,136 +12286,312 @@ pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 3373] = [
     (0x7fbffc00, 0x1e220000, 234),
     (0x7fbffc00, 0x1e230000, 235),
     (0xffa0fc00, 0x5e20e400, 275),
+    (0xff20fc00, 0x5e208400, 407),
+    (0xff20fc00, 0x5e204400, 426),
     (0xffa00c10, 0x1e200400, 220),
     (0xffa00c10, 0x1e200410, 221),
     (0xffbffc00, 0x5e21a800, 319),
     (0xffbffc00, 0x5e21c800, 321),
+    (0xff3ffc00, 0x5e208800, 470),
+    (0xff3ffc00, 0x5e20a800, 478),
+    (0xff3ffc00, 0x5e214800, 495),
     (0xffa0fc00, 0x1e200800, 203),
     (0xffa0fc00, 0x1e202800, 205),
     (0xffa0fc00, 0x1e204800, 207),
     (0xffa0fc00, 0x1e206800, 209),
     (0xffa0fc00, 0x1e208800, 211),
+    (0xff20fc00, 0x5e200c00, 381),
+    (0xff20fc00, 0x5e202c00, 389),
+    (0xff20fc00, 0x5e208c00, 411),
+    (0xff20fc00, 0x5e204c00, 430),
     (0xffa00c00, 0x1e200c00, 222),
     (0xffa01fe0, 0x1e201000, 223),
+    (0xff20fc00, 0x5e209000, 524),
+    (0xff20fc00, 0x5e20b000, 526),
+    (0xff20fc00, 0x5e20d000, 528),
+    (0xff20fc00, 0x5e203400, 393),
+    (0xff20fc00, 0x5e20b400, 421),
+    (0xff20fc00, 0x5e205400, 434),
     (0xffa00c10, 0x1e200400, 220),
     (0xffa00c10, 0x1e200410, 221),
     (0xffbffc00, 0x5e21b800, 320),
     (0xffbffc00, 0x5e21d800, 329),
+    (0xff3ffc00, 0x5e207800, 466),
+    (0xff3ffc00, 0x5e209800, 474),
+    (0xff3ffc00, 0x5e20b800, 480),
+    (0xff3ffc00, 0x5e203800, 486),
     (0xffa0fc00, 0x1e201800, 204),
     (0xffa0fc00, 0x1e203800, 206),
     (0xffa0fc00, 0x1e205800, 208),
     (0xffa0fc00, 0x1e207800, 210),
     (0xffa0fc00, 0x5e20dc00, 271),
     (0xffa0fc00, 0x5e20fc00, 272),
+    (0xff20fc00, 0x5e203c00, 397),
+    (0xff20fc00, 0x5e205c00, 438),
     (0xffa00c00, 0x1e200c00, 222),
     (0xfffffc00, 0x9eae0000, 240),
     (0xfffffc00, 0x9eaf0000, 241),
+    (0xff20fc00, 0x5e208400, 407),
+    (0xff20fc00, 0x5e204400, 426),
     (0xffbffc00, 0x5ea0c800, 314),
     (0xffbffc00, 0x5ea0e800, 316),
     (0xffbffc00, 0x5ea1a800, 322),
+    (0xff3ffc00, 0x5e208800, 470),
+    (0xff3ffc00, 0x5e20a800, 478),
+    (0xff3ffc00, 0x5e214800, 495),
+    (0xff20fc00, 0x5e200c00, 381),
+    (0xff20fc00, 0x5e202c00, 389),
+    (0xff20fc00, 0x5e208c00, 411),
+    (0xff20fc00, 0x5e204c00, 430),
+    (0xff20fc00, 0x5e209000, 524),
+    (0xff20fc00, 0x5e20b000, 526),
+    (0xff20fc00, 0x5e20d000, 528),
+    (0xff20fc00, 0x5e203400, 393),
+    (0xff20fc00, 0x5e20b400, 421),
+    (0xff20fc00, 0x5e205400, 434),
     (0xffbffc00, 0x5ea0d800, 315),
     (0xffbffc00, 0x5ea1b800, 323),
     (0xffbffc00, 0x5ea1d800, 331),
     (0xffbffc00, 0x5ea1f800, 333),
+    (0xff3ffc00, 0x5e207800, 466),
+    (0xff3ffc00, 0x5e209800, 474),
+    (0xff3ffc00, 0x5e20b800, 480),
+    (0xff3ffc00, 0x5e203800, 486),
     (0xffa0fc00, 0x5ea0fc00, 273),
+    (0xff20fc00, 0x5e203c00, 397),
+    (0xff20fc00, 0x5e205c00, 438),
     (0xfffffc00, 0x1ee24000, 194),
     (0xfffffc00, 0x1ee2c000, 195),
+    (0xff20fc00, 0x5e208400, 407),
+    (0xff20fc00, 0x5e204400, 426),
     (0xffbffc00, 0x5ea0c800, 314),
     (0xffbffc00, 0x5ea0e800, 316),
     (0xffbffc00, 0x5ea1a800, 322),
+    (0xff3ffc00, 0x5e208800, 470),
+    (0xff3ffc00, 0x5e20a800, 478),
+    (0xff3ffc00, 0x5e214800, 495),
+    (0xff20fc00, 0x5e200c00, 381),
+    (0xff20fc00, 0x5e202c00, 389),
+    (0xff20fc00, 0x5e208c00, 411),
+    (0xff20fc00, 0x5e204c00, 430),
+    (0xff20fc00, 0x5e209000, 524),
+    (0xff20fc00, 0x5e20b000, 526),
+    (0xff20fc00, 0x5e20d000, 528),
+    (0xff20fc00, 0x5e203400, 393),
+    (0xff20fc00, 0x5e20b400, 421),
+    (0xff20fc00, 0x5e205400, 434),
+    (0xfffffc00, 0x5ef1b800, 508),
     (0xffbffc00, 0x5ea0d800, 315),
     (0xffbffc00, 0x5ea1b800, 323),
     (0xffbffc00, 0x5ea1d800, 331),
     (0xffbffc00, 0x5ea1f800, 333),
+    (0xff3ffc00, 0x5e207800, 466),
+    (0xff3ffc00, 0x5e209800, 474),
+    (0xff3ffc00, 0x5e20b800, 480),
+    (0xff3ffc00, 0x5e203800, 486),
     (0xffa0fc00, 0x5ea0fc00, 273),
+    (0xff20fc00, 0x5e203c00, 397),
+    (0xff20fc00, 0x5e205c00, 438),
+    (0xff00f400, 0x5f00c000, 541),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xff80fc00, 0x5f000400, 565),
+    (0xff80fc00, 0x5f002400, 569),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xff00f400, 0x5f00c000, 541),
     (0xffa08000, 0x1f000000, 212),
     (0xffa08000, 0x1f008000, 213),
     (0xffa08000, 0x1f000000, 212),
     (0xffa08000, 0x1f008000, 213),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
     (0xffa08000, 0x1f000000, 212),
     (0xffa08000, 0x1f008000, 213),
+    (0xff80fc00, 0x5f001400, 567),
+    (0xff80fc00, 0x5f003400, 571),
+    (0xff80fc00, 0x5f007400, 573),
+    (0xff80fc00, 0x5f005400, 585),
+    (0xff80fc00, 0x5f009400, 595),
     (0xffa08000, 0x1f000000, 212),
     (0xffa08000, 0x1f008000, 213),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
     (0xffa08000, 0x1f000000, 212),
     (0xffa08000, 0x1f008000, 213),
+    (0xff80fc00, 0x5f009c00, 597),
     (0xffa08000, 0x1f000000, 212),
     (0xffa08000, 0x1f008000, 213),
-    (0xffa08000, 0x1f000000, 212),
-    (0xffa08000, 0x1f008000, 213),
-    (0xffa08000, 0x1f000000, 212),
-    (0xffa08000, 0x1f008000, 213),
+    (0xff00f400, 0x5f00c000, 541),
     (0xffa08000, 0x1f200000, 214),
     (0xffa08000, 0x1f208000, 215),
     (0xffe0fc00, 0x5f20e400, 368),
+    (0xff80fc00, 0x5f000400, 565),
+    (0xff80fc00, 0x5f002400, 569),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xff00f400, 0x5f00c000, 541),
     (0xffa08000, 0x1f200000, 214),
     (0xffa08000, 0x1f208000, 215),
     (0xffa08000, 0x1f200000, 214),
     (0xffa08000, 0x1f208000, 215),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
     (0xffa08000, 0x1f200000, 214),
     (0xffa08000, 0x1f208000, 215),
+    (0xff80fc00, 0x5f001400, 567),
+    (0xff80fc00, 0x5f003400, 571),
+    (0xff80fc00, 0x5f007400, 573),
+    (0xff80fc00, 0x5f005400, 585),
+    (0xff80fc00, 0x5f009400, 595),
     (0xffa08000, 0x1f200000, 214),
     (0xffa08000, 0x1f208000, 215),
-    (0xffa08000, 0x1f200000, 214),
-    (0xffa08000, 0x1f208000, 215),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
     (0xffa08000, 0x1f200000, 214),
     (0xffa08000, 0x1f208000, 215),
     (0xffe0fc00, 0x5f20fc00, 370),
+    (0xff80fc00, 0x5f009c00, 597),
     (0xffa08000, 0x1f200000, 214),
     (0xffa08000, 0x1f208000, 215),
+    (0xff00f400, 0x5f00c000, 541),
     (0xffa08000, 0x1f000000, 212),
     (0xffa08000, 0x1f008000, 213),
     (0xffc0fc00, 0x5f40e400, 369),
+    (0xff80fc00, 0x5f000400, 565),
+    (0xff80fc00, 0x5f002400, 569),
+    (0xffa08000, 0x1f000000, 212),
+    (0xffa08000, 0x1f008000, 213),
+    (0xff00f400, 0x5f00c000, 541),
     (0xffa08000, 0x1f000000, 212),
     (0xffa08000, 0x1f008000, 213),
     (0xffa08000, 0x1f000000, 212),
     (0xffa08000, 0x1f008000, 213),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
     (0xffa08000, 0x1f000000, 212),
     (0xffa08000, 0x1f008000, 213),
+    (0xff80fc00, 0x5f001400, 567),
+    (0xff80fc00, 0x5f003400, 571),
+    (0xff80fc00, 0x5f007400, 573),
+    (0xff80fc00, 0x5f005400, 585),
+    (0xff80fc00, 0x5f009400, 595),
     (0xffa08000, 0x1f000000, 212),
     (0xffa08000, 0x1f008000, 213),
-    (0xffa08000, 0x1f000000, 212),
-    (0xffa08000, 0x1f008000, 213),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
     (0xffa08000, 0x1f000000, 212),
     (0xffa08000, 0x1f008000, 213),
     (0xffc0fc00, 0x5f40fc00, 371),
+    (0xff80fc00, 0x5f009c00, 597),
     (0xffa08000, 0x1f000000, 212),
     (0xffa08000, 0x1f008000, 213),
+    (0xff00f400, 0x5f00c000, 541),
     (0xffa08000, 0x1f200000, 214),
     (0xffa08000, 0x1f208000, 215),
     (0xffc0fc00, 0x5f40e400, 369),
+    (0xff80fc00, 0x5f000400, 565),
+    (0xff80fc00, 0x5f002400, 569),
+    (0xffa08000, 0x1f200000, 214),
+    (0xffa08000, 0x1f208000, 215),
+    (0xff00f400, 0x5f00c000, 541),
     (0xffa08000, 0x1f200000, 214),
     (0xffa08000, 0x1f208000, 215),
     (0xffa08000, 0x1f200000, 214),
     (0xffa08000, 0x1f208000, 215),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
     (0xffa08000, 0x1f200000, 214),
     (0xffa08000, 0x1f208000, 215),
+    (0xff80fc00, 0x5f001400, 567),
+    (0xff80fc00, 0x5f003400, 571),
+    (0xff80fc00, 0x5f007400, 573),
+    (0xff80fc00, 0x5f005400, 585),
+    (0xff80fc00, 0x5f009400, 595),
     (0xffa08000, 0x1f200000, 214),
     (0xffa08000, 0x1f208000, 215),
-    (0xffa08000, 0x1f200000, 214),
-    (0xffa08000, 0x1f208000, 215),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
     (0xffa08000, 0x1f200000, 214),
     (0xffa08000, 0x1f208000, 215),
     (0xffc0fc00, 0x5f40fc00, 371),
+    (0xff80fc00, 0x5f009c00, 597),
     (0xffa08000, 0x1f200000, 214),
     (0xffa08000, 0x1f208000, 215),
+    (0xff00f400, 0x5f00c000, 541),
+    (0xff00f400, 0x5f00c000, 541),
     (0xffc0f400, 0x5f801000, 352),
     (0xffc0f400, 0x5f805000, 354),
     (0xffc0f400, 0x5f809000, 356),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
     (0xffc0f400, 0x5f801000, 352),
     (0xffc0f400, 0x5f805000, 354),
     (0xffc0f400, 0x5f809000, 356),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
+    (0xff00f400, 0x5f00c000, 541),
+    (0xff00f400, 0x5f00c000, 541),
     (0xffc0f400, 0x5f801000, 352),
     (0xffc0f400, 0x5f805000, 354),
     (0xffc0f400, 0x5f809000, 356),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
     (0xffc0f400, 0x5f801000, 352),
     (0xffc0f400, 0x5f805000, 354),
     (0xffc0f400, 0x5f809000, 356),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
+    (0xff00f400, 0x5f00c000, 541),
+    (0xff00f400, 0x5f00c000, 541),
     (0xffe0f400, 0x5fc01000, 353),
     (0xffe0f400, 0x5fc05000, 355),
     (0xffe0f400, 0x5fc09000, 357),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
     (0xffe0f400, 0x5fc01000, 353),
     (0xffe0f400, 0x5fc05000, 355),
     (0xffe0f400, 0x5fc09000, 357),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
+    (0xff00f400, 0x5f00c000, 541),
+    (0xff00f400, 0x5f00c000, 541),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
+    (0xff00f400, 0x5f00d000, 543),
+    (0xff00f400, 0x5f003000, 559),
+    (0xff00f400, 0x5f007000, 561),
+    (0xff00f400, 0x5f00b000, 563),
     (0x7fc00000, 0x28000000, 144),
     (0x7fc00000, 0x28000000, 144),
     (0x7fc00000, 0x28000000, 144),
@@ -6935,44 +12976,325 @@ pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 3373] = [
     (0x7f200000, 0x6b000000, 78),
     (0x7f200000, 0x2b000000, 74),
     (0x7f200000, 0x6b000000, 78),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c000000, 665),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c400000, 661),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2c800000, 666),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2cc00000, 662),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d000000, 667),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d400000, 663),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2d800000, 668),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0x3fc00000, 0x2dc00000, 664),
+    (0xbfe08400, 0x2e000000, 633),
+    (0xbf20fc00, 0x2e008400, 453),
+    (0xffe08400, 0x6e000400, 626),
+    (0xbfe08400, 0x2e000000, 633),
+    (0xbf20fc00, 0x2e008c00, 455),
+    (0xffe08400, 0x6e000400, 626),
+    (0xbfe08400, 0x2e000000, 633),
+    (0xffe08400, 0x6e000400, 626),
+    (0xbfe08400, 0x2e000000, 633),
+    (0xffe08400, 0x6e000400, 626),
+    (0xbf20fc00, 0x2e200000, 510),
+    (0xbf20fc00, 0x2e202000, 512),
+    (0xbf20fc00, 0x2e208000, 518),
+    (0xbf20fc00, 0x2e20a000, 520),
+    (0xbf20fc00, 0x2e20c000, 522),
+    (0xbf20fc00, 0x2e204000, 536),
+    (0xbf20fc00, 0x2e206000, 538),
     (0xbfa0fc00, 0x2e20c400, 261),
     (0xbfa0fc00, 0x2e20e400, 267),
+    (0xbf20fc00, 0x2e200400, 379),
+    (0xbf20fc00, 0x2e202400, 387),
+    (0xbf20fc00, 0x2e206400, 401),
+    (0xbf20fc00, 0x2e208400, 408),
+    (0xbf20fc00, 0x2e20a400, 417),
+    (0xbf20fc00, 0x2e204400, 427),
     (0xfffffc00, 0x6e30c800, 335),
     (0xbfbffc00, 0x2e21a800, 290),
     (0xbfbffc00, 0x2e21c800, 292),
     (0xbfbffc00, 0x2e218800, 306),
+    (0xbf3ffc00, 0x2e200800, 461),
+    (0xbf3ffc00, 0x2e204800, 463),
+    (0xbf3ffc00, 0x2e208800, 471),
+    (0xbf3ffc00, 0x2e202800, 490),
+    (0xbf3ffc00, 0x2e206800, 492),
+    (0xbf3ffc00, 0x2e212800, 496),
+    (0xbf3ffc00, 0x2e214800, 498),
+    (0xbf3ffc00, 0x2e30a800, 504),
+    (0xbf3ffc00, 0x2e31a800, 506),
     (0xbfa0fc00, 0x2e20ec00, 268),
+    (0xbf20fc00, 0x2e200c00, 382),
+    (0xbf20fc00, 0x2e202c00, 390),
+    (0xbf20fc00, 0x2e206c00, 403),
+    (0xbf20fc00, 0x2e208c00, 412),
+    (0xbf20fc00, 0x2e20ac00, 419),
+    (0xbf20fc00, 0x2e204c00, 431),
+    (0xbf20fc00, 0x2e205000, 514),
+    (0xbf20fc00, 0x2e207000, 516),
+    (0xbf20fc00, 0x2e201000, 532),
+    (0xbf20fc00, 0x2e203000, 534),
     (0xbfa0fc00, 0x2e20d400, 262),
     (0xbfa0fc00, 0x2e20f400, 263),
+    (0xbf20fc00, 0x2e201400, 385),
+    (0xbf20fc00, 0x2e203400, 394),
+    (0xbf20fc00, 0x2e207400, 405),
+    (0xbf20fc00, 0x2e20b400, 422),
+    (0xbf20fc00, 0x2e205400, 435),
+    (0xbf20fc00, 0x2e209400, 444),
     (0xfffffc00, 0x6e30f800, 336),
+    (0xbffffc00, 0x2e205800, 483),
     (0xbfbffc00, 0x2e21b800, 291),
     (0xbfbffc00, 0x2e21d800, 296),
     (0xbfbffc00, 0x2e219800, 307),
+    (0xbf3ffc00, 0x2e207800, 467),
+    (0xbf3ffc00, 0x2e209800, 475),
+    (0xbf3ffc00, 0x2e20b800, 481),
+    (0xbf3ffc00, 0x2e203800, 487),
+    (0xbf3ffc00, 0x2e213800, 500),
+    (0xbf3ffc00, 0x2e303800, 502),
+    (0xbfe0fc00, 0x2e201c00, 449),
     (0xbfa0fc00, 0x2e20dc00, 256),
     (0xbfa0fc00, 0x2e20fc00, 257),
+    (0xbf20fc00, 0x2e203c00, 398),
+    (0xbf20fc00, 0x2e209c00, 415),
+    (0xbf20fc00, 0x2e205c00, 439),
+    (0xbf20fc00, 0x2e207c00, 442),
+    (0xbf20fc00, 0x2e008400, 453),
+    (0xbf20fc00, 0x2e008c00, 455),
+    (0xbf20fc00, 0x2e200000, 510),
+    (0xbf20fc00, 0x2e202000, 512),
+    (0xbf20fc00, 0x2e208000, 518),
+    (0xbf20fc00, 0x2e20a000, 520),
+    (0xbf20fc00, 0x2e20c000, 522),
+    (0xbf20fc00, 0x2e204000, 536),
+    (0xbf20fc00, 0x2e206000, 538),
     (0xbfa0fc00, 0x2e20c400, 261),
     (0xbfa0fc00, 0x2e20e400, 267),
+    (0xbf20fc00, 0x2e200400, 379),
+    (0xbf20fc00, 0x2e202400, 387),
+    (0xbf20fc00, 0x2e206400, 401),
+    (0xbf20fc00, 0x2e208400, 408),
+    (0xbf20fc00, 0x2e20a400, 417),
+    (0xbf20fc00, 0x2e204400, 427),
     (0xbffffc00, 0x2e616800, 312),
     (0xbfbffc00, 0x2e21a800, 290),
     (0xbfbffc00, 0x2e21c800, 292),
     (0xbfbffc00, 0x2e218800, 306),
+    (0xbf3ffc00, 0x2e200800, 461),
+    (0xbf3ffc00, 0x2e204800, 463),
+    (0xbf3ffc00, 0x2e208800, 471),
+    (0xbf3ffc00, 0x2e202800, 490),
+    (0xbf3ffc00, 0x2e206800, 492),
+    (0xbf3ffc00, 0x2e212800, 496),
+    (0xbf3ffc00, 0x2e214800, 498),
+    (0xbf3ffc00, 0x2e30a800, 504),
+    (0xbf3ffc00, 0x2e31a800, 506),
     (0xbfa0fc00, 0x2e20ec00, 268),
+    (0xbf20fc00, 0x2e200c00, 382),
+    (0xbf20fc00, 0x2e202c00, 390),
+    (0xbf20fc00, 0x2e206c00, 403),
+    (0xbf20fc00, 0x2e208c00, 412),
+    (0xbf20fc00, 0x2e20ac00, 419),
+    (0xbf20fc00, 0x2e204c00, 431),
+    (0xbf20fc00, 0x2e205000, 514),
+    (0xbf20fc00, 0x2e207000, 516),
+    (0xbf20fc00, 0x2e201000, 532),
+    (0xbf20fc00, 0x2e203000, 534),
     (0xbfa0fc00, 0x2e20d400, 262),
     (0xbfa0fc00, 0x2e20f400, 263),
+    (0xbf20fc00, 0x2e201400, 385),
+    (0xbf20fc00, 0x2e203400, 394),
+    (0xbf20fc00, 0x2e207400, 405),
+    (0xbf20fc00, 0x2e20b400, 422),
+    (0xbf20fc00, 0x2e205400, 435),
+    (0xbf20fc00, 0x2e209400, 444),
+    (0xbffffc00, 0x2e605800, 484),
     (0xbfbffc00, 0x2e21b800, 291),
     (0xbfbffc00, 0x2e21d800, 296),
     (0xbfbffc00, 0x2e219800, 307),
+    (0xbf3ffc00, 0x2e207800, 467),
+    (0xbf3ffc00, 0x2e209800, 475),
+    (0xbf3ffc00, 0x2e20b800, 481),
+    (0xbf3ffc00, 0x2e203800, 487),
+    (0xbf3ffc00, 0x2e213800, 500),
+    (0xbf3ffc00, 0x2e303800, 502),
+    (0xbfe0fc00, 0x2e601c00, 450),
     (0xbfa0fc00, 0x2e20dc00, 256),
     (0xbfa0fc00, 0x2e20fc00, 257),
+    (0xbf20fc00, 0x2e203c00, 398),
+    (0xbf20fc00, 0x2e209c00, 415),
+    (0xbf20fc00, 0x2e205c00, 439),
+    (0xbf20fc00, 0x2e207c00, 442),
+    (0xbf20fc00, 0x2e008400, 453),
+    (0xbf20fc00, 0x2e008c00, 455),
+    (0xbfe0fc00, 0x2e809400, 458),
+    (0xbf20fc00, 0x2e200000, 510),
+    (0xbf20fc00, 0x2e202000, 512),
+    (0xbf20fc00, 0x2e208000, 518),
+    (0xbf20fc00, 0x2e20a000, 520),
+    (0xbf20fc00, 0x2e20c000, 522),
+    (0xbf20fc00, 0x2e204000, 536),
+    (0xbf20fc00, 0x2e206000, 538),
     (0xbfa0fc00, 0x2ea0c400, 264),
     (0xbfa0fc00, 0x2ea0e400, 269),
+    (0xbf20fc00, 0x2e200400, 379),
+    (0xbf20fc00, 0x2e202400, 387),
+    (0xbf20fc00, 0x2e206400, 401),
+    (0xbf20fc00, 0x2e208400, 408),
+    (0xbf20fc00, 0x2e20a400, 417),
+    (0xbf20fc00, 0x2e204400, 427),
     (0xfffffc00, 0x6eb0c800, 337),
     (0xbffffc00, 0x2ea1c800, 310),
     (0xbfbffc00, 0x2ea0c800, 283),
     (0xbfbffc00, 0x2ea1a800, 293),
+    (0xbf3ffc00, 0x2e200800, 461),
+    (0xbf3ffc00, 0x2e204800, 463),
+    (0xbf3ffc00, 0x2e208800, 471),
+    (0xbf3ffc00, 0x2e202800, 490),
+    (0xbf3ffc00, 0x2e206800, 492),
+    (0xbf3ffc00, 0x2e212800, 496),
+    (0xbf3ffc00, 0x2e214800, 498),
+    (0xbf3ffc00, 0x2e30a800, 504),
+    (0xbf3ffc00, 0x2e31a800, 506),
     (0xbfa0fc00, 0x2ea0ec00, 270),
+    (0xbf20fc00, 0x2e200c00, 382),
+    (0xbf20fc00, 0x2e202c00, 390),
+    (0xbf20fc00, 0x2e206c00, 403),
+    (0xbf20fc00, 0x2e208c00, 412),
+    (0xbf20fc00, 0x2e20ac00, 419),
+    (0xbf20fc00, 0x2e204c00, 431),
+    (0xbf20fc00, 0x2e205000, 514),
+    (0xbf20fc00, 0x2e207000, 516),
+    (0xbf20fc00, 0x2e201000, 532),
+    (0xbf20fc00, 0x2e203000, 534),
     (0xbfa0fc00, 0x2ea0d400, 258),
     (0xbfa0fc00, 0x2ea0f400, 265),
+    (0xbf20fc00, 0x2e201400, 385),
+    (0xbf20fc00, 0x2e203400, 394),
+    (0xbf20fc00, 0x2e207400, 405),
+    (0xbf20fc00, 0x2e20b400, 422),
+    (0xbf20fc00, 0x2e205400, 435),
+    (0xbf20fc00, 0x2e209400, 444),
     (0xfffffc00, 0x6eb0f800, 338),
     (0xbfbffc00, 0x2ea0d800, 284),
     (0xbfbffc00, 0x2ea1b800, 294),
@@ -6980,32 +13302,269 @@ pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 3373] = [
     (0xbfbffc00, 0x2ea0f800, 300),
     (0xbfbffc00, 0x2ea1f800, 301),
     (0xbfbffc00, 0x2ea19800, 308),
+    (0xbf3ffc00, 0x2e207800, 467),
+    (0xbf3ffc00, 0x2e209800, 475),
+    (0xbf3ffc00, 0x2e20b800, 481),
+    (0xbf3ffc00, 0x2e203800, 487),
+    (0xbf3ffc00, 0x2e213800, 500),
+    (0xbf3ffc00, 0x2e303800, 502),
+    (0xbfe0fc00, 0x2ea01c00, 451),
+    (0xbf20fc00, 0x2e203c00, 398),
+    (0xbf20fc00, 0x2e209c00, 415),
+    (0xbf20fc00, 0x2e205c00, 439),
+    (0xbf20fc00, 0x2e207c00, 442),
+    (0xbf20fc00, 0x2e008400, 453),
+    (0xbf20fc00, 0x2e008c00, 455),
+    (0xbf20fc00, 0x2e200000, 510),
+    (0xbf20fc00, 0x2e202000, 512),
+    (0xbf20fc00, 0x2e208000, 518),
+    (0xbf20fc00, 0x2e20a000, 520),
+    (0xbf20fc00, 0x2e20c000, 522),
+    (0xbf20fc00, 0x2e204000, 536),
+    (0xbf20fc00, 0x2e206000, 538),
     (0xbfa0fc00, 0x2ea0c400, 264),
     (0xbfa0fc00, 0x2ea0e400, 269),
+    (0xbf20fc00, 0x2e200400, 379),
+    (0xbf20fc00, 0x2e202400, 387),
+    (0xbf20fc00, 0x2e206400, 401),
+    (0xbf20fc00, 0x2e208400, 408),
+    (0xbf20fc00, 0x2e20a400, 417),
+    (0xbf20fc00, 0x2e204400, 427),
     (0xbfbffc00, 0x2ea0c800, 283),
     (0xbfbffc00, 0x2ea1a800, 293),
+    (0xbf3ffc00, 0x2e200800, 461),
+    (0xbf3ffc00, 0x2e204800, 463),
+    (0xbf3ffc00, 0x2e208800, 471),
+    (0xbf3ffc00, 0x2e202800, 490),
+    (0xbf3ffc00, 0x2e206800, 492),
+    (0xbf3ffc00, 0x2e212800, 496),
+    (0xbf3ffc00, 0x2e214800, 498),
+    (0xbf3ffc00, 0x2e30a800, 504),
+    (0xbf3ffc00, 0x2e31a800, 506),
     (0xbfa0fc00, 0x2ea0ec00, 270),
+    (0xbf20fc00, 0x2e200c00, 382),
+    (0xbf20fc00, 0x2e202c00, 390),
+    (0xbf20fc00, 0x2e206c00, 403),
+    (0xbf20fc00, 0x2e208c00, 412),
+    (0xbf20fc00, 0x2e20ac00, 419),
+    (0xbf20fc00, 0x2e204c00, 431),
+    (0xbf20fc00, 0x2e205000, 514),
+    (0xbf20fc00, 0x2e207000, 516),
+    (0xbf20fc00, 0x2e201000, 532),
+    (0xbf20fc00, 0x2e203000, 534),
     (0xbfa0fc00, 0x2ea0d400, 258),
     (0xbfa0fc00, 0x2ea0f400, 265),
+    (0xbf20fc00, 0x2e201400, 385),
+    (0xbf20fc00, 0x2e203400, 394),
+    (0xbf20fc00, 0x2e207400, 405),
+    (0xbf20fc00, 0x2e20b400, 422),
+    (0xbf20fc00, 0x2e205400, 435),
+    (0xbf20fc00, 0x2e209400, 444),
     (0xbfbffc00, 0x2ea0d800, 284),
     (0xbfbffc00, 0x2ea1b800, 294),
     (0xbfbffc00, 0x2ea1d800, 298),
     (0xbfbffc00, 0x2ea0f800, 300),
     (0xbfbffc00, 0x2ea1f800, 301),
     (0xbfbffc00, 0x2ea19800, 308),
+    (0xbf3ffc00, 0x2e207800, 467),
+    (0xbf3ffc00, 0x2e209800, 475),
+    (0xbf3ffc00, 0x2e20b800, 481),
+    (0xbf3ffc00, 0x2e203800, 487),
+    (0xbf3ffc00, 0x2e213800, 500),
+    (0xbf3ffc00, 0x2e303800, 502),
+    (0xbfe0fc00, 0x2ee01c00, 452),
+    (0xbf20fc00, 0x2e203c00, 398),
+    (0xbf20fc00, 0x2e209c00, 415),
+    (0xbf20fc00, 0x2e205c00, 439),
+    (0xbf20fc00, 0x2e207c00, 442),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
+    (0xbff8fc00, 0x2f00e400, 619),
+    (0xbff8dc00, 0x2f008400, 614),
+    (0xbff8ec00, 0x2f00c400, 617),
+    (0xbff89c00, 0x2f000400, 610),
+    (0xbf80fc00, 0x2f000400, 574),
+    (0xbf80fc00, 0x2f002400, 578),
+    (0xbf80fc00, 0x2f006400, 586),
+    (0xbf80fc00, 0x2f004400, 588),
+    (0xbf80fc00, 0x2f008400, 598),
+    (0xbf80fc00, 0x2f00a400, 607),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
+    (0xbf80fc00, 0x2f008c00, 600),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
     (0xfff8fc00, 0x6f00f400, 377),
+    (0xbff8dc00, 0x2f009400, 615),
+    (0xbff8ec00, 0x2f00c400, 617),
+    (0xbff89c00, 0x2f001400, 611),
+    (0xbf80fc00, 0x2f001400, 576),
+    (0xbf80fc00, 0x2f003400, 580),
+    (0xbf80fc00, 0x2f007400, 582),
+    (0xbf80fc00, 0x2f005400, 590),
+    (0xbf80fc00, 0x2f009400, 602),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
+    (0xbf80fc00, 0x2f009c00, 604),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
     (0xbfe0fc00, 0x2f20e400, 364),
+    (0xbf80fc00, 0x2f000400, 574),
+    (0xbf80fc00, 0x2f002400, 578),
+    (0xbf80fc00, 0x2f006400, 586),
+    (0xbf80fc00, 0x2f004400, 588),
+    (0xbf80fc00, 0x2f008400, 598),
+    (0xbf80fc00, 0x2f00a400, 607),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
+    (0xbf80fc00, 0x2f008c00, 600),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
+    (0xbf80fc00, 0x2f001400, 576),
+    (0xbf80fc00, 0x2f003400, 580),
+    (0xbf80fc00, 0x2f007400, 582),
+    (0xbf80fc00, 0x2f005400, 590),
+    (0xbf80fc00, 0x2f009400, 602),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
     (0xbfe0fc00, 0x2f20fc00, 366),
+    (0xbf80fc00, 0x2f009c00, 604),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
     (0xbfc0fc00, 0x2f40e400, 365),
+    (0xbf80fc00, 0x2f000400, 574),
+    (0xbf80fc00, 0x2f002400, 578),
+    (0xbf80fc00, 0x2f006400, 586),
+    (0xbf80fc00, 0x2f004400, 588),
+    (0xbf80fc00, 0x2f008400, 598),
+    (0xbf80fc00, 0x2f00a400, 607),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
+    (0xbf80fc00, 0x2f008c00, 600),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
+    (0xbf80fc00, 0x2f001400, 576),
+    (0xbf80fc00, 0x2f003400, 580),
+    (0xbf80fc00, 0x2f007400, 582),
+    (0xbf80fc00, 0x2f005400, 590),
+    (0xbf80fc00, 0x2f009400, 602),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
     (0xbfc0fc00, 0x2f40fc00, 367),
+    (0xbf80fc00, 0x2f009c00, 604),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
     (0xbfc0fc00, 0x2f40e400, 365),
+    (0xbf80fc00, 0x2f000400, 574),
+    (0xbf80fc00, 0x2f002400, 578),
+    (0xbf80fc00, 0x2f006400, 586),
+    (0xbf80fc00, 0x2f004400, 588),
+    (0xbf80fc00, 0x2f008400, 598),
+    (0xbf80fc00, 0x2f00a400, 607),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
+    (0xbf80fc00, 0x2f008c00, 600),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
+    (0xbf80fc00, 0x2f001400, 576),
+    (0xbf80fc00, 0x2f003400, 580),
+    (0xbf80fc00, 0x2f007400, 582),
+    (0xbf80fc00, 0x2f005400, 590),
+    (0xbf80fc00, 0x2f009400, 602),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
     (0xbfc0fc00, 0x2f40fc00, 367),
+    (0xbf80fc00, 0x2f009c00, 604),
+    (0xbfc0f400, 0x2f80e000, 551),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
+    (0xbfc0f400, 0x2f80e000, 551),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
     (0xbfc0f400, 0x2f809000, 350),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
     (0xbfc0f400, 0x2f809000, 350),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
+    (0xbfc0f400, 0x2f80e000, 551),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
+    (0xbfc0f400, 0x2f80e000, 551),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
     (0xbfc0f400, 0x2f809000, 350),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
     (0xbfc0f400, 0x2f809000, 350),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
     (0xbfe0f400, 0x2fc09000, 351),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
     (0xbfe0f400, 0x2fc09000, 351),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
+    (0xbf00f400, 0x2f000000, 544),
+    (0xbf00f400, 0x2f004000, 545),
+    (0xbf00f400, 0x2f002000, 553),
+    (0xbf00f400, 0x2f006000, 555),
+    (0xbf00f400, 0x2f00a000, 557),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
+    (0xbf00f400, 0x2f00d000, 546),
+    (0xbf00f400, 0x2f00f000, 548),
     (0x9f000000, 0x10000000, 0),
     (0x9f000000, 0x90000000, 1),
     (0x9f000000, 0x10000000, 0),
@@ -7756,57 +14315,313 @@ pub(crate) static BUCKET_ROWS: [(u32, u32, u16); 3373] = [
     (0x7fe00c10, 0x7a400000, 89),
     (0x7fe00c10, 0x3a400800, 88),
     (0x7fe00c10, 0x7a400800, 90),
+    (0x3f600c00, 0x3c000000, 656),
+    (0x3f600c00, 0x3c000400, 657),
+    (0x3f600c00, 0x3c000c00, 658),
+    (0x3f600c00, 0x3c000000, 656),
+    (0x3f600c00, 0x3c000400, 657),
+    (0x3f600c00, 0x3c000c00, 658),
+    (0x3f600c00, 0x3c200800, 659),
+    (0x3f600c00, 0x3c200800, 659),
+    (0x3f600c00, 0x3c400000, 651),
+    (0x3f600c00, 0x3c400400, 652),
+    (0x3f600c00, 0x3c400c00, 653),
+    (0x3f600c00, 0x3c400000, 651),
+    (0x3f600c00, 0x3c400400, 652),
+    (0x3f600c00, 0x3c400c00, 653),
+    (0x3f600c00, 0x3c600800, 654),
+    (0x3f600c00, 0x3c600800, 654),
+    (0x3f600c00, 0x3c000000, 656),
+    (0x3f600c00, 0x3c000400, 657),
+    (0x3f600c00, 0x3c000c00, 658),
+    (0x3f600c00, 0x3c000000, 656),
+    (0x3f600c00, 0x3c000400, 657),
+    (0x3f600c00, 0x3c000c00, 658),
+    (0x3f600c00, 0x3c200800, 659),
+    (0x3f600c00, 0x3c200800, 659),
+    (0x3f600c00, 0x3c400000, 651),
+    (0x3f600c00, 0x3c400400, 652),
+    (0x3f600c00, 0x3c400c00, 653),
+    (0x3f600c00, 0x3c400000, 651),
+    (0x3f600c00, 0x3c400400, 652),
+    (0x3f600c00, 0x3c400c00, 653),
+    (0x3f600c00, 0x3c600800, 654),
+    (0x3f600c00, 0x3c600800, 654),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d000000, 655),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0x3f400000, 0x3d400000, 650),
+    (0xff20fc00, 0x7e008400, 454),
+    (0xff20fc00, 0x7e008c00, 456),
     (0xffa0fc00, 0x7e20e400, 276),
+    (0xff20fc00, 0x7e208400, 409),
+    (0xff20fc00, 0x7e204400, 428),
     (0xffbffc00, 0x7e21a800, 324),
     (0xffbffc00, 0x7e21c800, 326),
     (0xffbffc00, 0x7e30c800, 339),
+    (0xff3ffc00, 0x7e208800, 472),
+    (0xff3ffc00, 0x7e212800, 497),
+    (0xff3ffc00, 0x7e214800, 499),
     (0xffa0fc00, 0x7e20ec00, 277),
+    (0xff20fc00, 0x7e200c00, 383),
+    (0xff20fc00, 0x7e202c00, 391),
+    (0xff20fc00, 0x7e208c00, 413),
+    (0xff20fc00, 0x7e204c00, 432),
+    (0xff20fc00, 0x7e203400, 395),
+    (0xff20fc00, 0x7e20b400, 423),
+    (0xff20fc00, 0x7e205400, 436),
     (0xffbffc00, 0x7e21b800, 325),
     (0xffbffc00, 0x7e21d800, 330),
     (0xffbffc00, 0x7e30d800, 340),
     (0xffbffc00, 0x7e30f800, 341),
+    (0xff3ffc00, 0x7e207800, 468),
+    (0xff3ffc00, 0x7e209800, 476),
+    (0xff3ffc00, 0x7e20b800, 482),
+    (0xff3ffc00, 0x7e203800, 488),
+    (0xff20fc00, 0x7e203c00, 399),
+    (0xff20fc00, 0x7e205c00, 440),
+    (0xff20fc00, 0x7e008400, 454),
+    (0xff20fc00, 0x7e008c00, 456),
     (0xffa0fc00, 0x7e20e400, 276),
+    (0xff20fc00, 0x7e208400, 409),
+    (0xff20fc00, 0x7e204400, 428),
     (0xfffffc00, 0x7e616800, 334),
     (0xffbffc00, 0x7e21a800, 324),
     (0xffbffc00, 0x7e21c800, 326),
     (0xffbffc00, 0x7e30c800, 339),
+    (0xff3ffc00, 0x7e208800, 472),
+    (0xff3ffc00, 0x7e212800, 497),
+    (0xff3ffc00, 0x7e214800, 499),
     (0xffa0fc00, 0x7e20ec00, 277),
+    (0xff20fc00, 0x7e200c00, 383),
+    (0xff20fc00, 0x7e202c00, 391),
+    (0xff20fc00, 0x7e208c00, 413),
+    (0xff20fc00, 0x7e204c00, 432),
+    (0xff20fc00, 0x7e203400, 395),
+    (0xff20fc00, 0x7e20b400, 423),
+    (0xff20fc00, 0x7e205400, 436),
     (0xffbffc00, 0x7e21b800, 325),
     (0xffbffc00, 0x7e21d800, 330),
     (0xffbffc00, 0x7e30d800, 340),
     (0xffbffc00, 0x7e30f800, 341),
+    (0xff3ffc00, 0x7e207800, 468),
+    (0xff3ffc00, 0x7e209800, 476),
+    (0xff3ffc00, 0x7e20b800, 482),
+    (0xff3ffc00, 0x7e203800, 488),
+    (0xff20fc00, 0x7e203c00, 399),
+    (0xff20fc00, 0x7e205c00, 440),
+    (0xff20fc00, 0x7e008400, 454),
+    (0xff20fc00, 0x7e008c00, 456),
     (0xffa0fc00, 0x7ea0e400, 278),
+    (0xff20fc00, 0x7e208400, 409),
+    (0xff20fc00, 0x7e204400, 428),
     (0xffbffc00, 0x7ea0c800, 317),
     (0xffbffc00, 0x7ea1a800, 327),
     (0xffbffc00, 0x7eb0c800, 342),
+    (0xff3ffc00, 0x7e208800, 472),
+    (0xff3ffc00, 0x7e212800, 497),
+    (0xff3ffc00, 0x7e214800, 499),
     (0xffa0fc00, 0x7ea0ec00, 279),
+    (0xff20fc00, 0x7e200c00, 383),
+    (0xff20fc00, 0x7e202c00, 391),
+    (0xff20fc00, 0x7e208c00, 413),
+    (0xff20fc00, 0x7e204c00, 432),
     (0xffa0fc00, 0x7ea0d400, 274),
+    (0xff20fc00, 0x7e203400, 395),
+    (0xff20fc00, 0x7e20b400, 423),
+    (0xff20fc00, 0x7e205400, 436),
     (0xffbffc00, 0x7ea0d800, 318),
     (0xffbffc00, 0x7ea1b800, 328),
     (0xffbffc00, 0x7ea1d800, 332),
     (0xffbffc00, 0x7eb0f800, 343),
+    (0xff3ffc00, 0x7e207800, 468),
+    (0xff3ffc00, 0x7e209800, 476),
+    (0xff3ffc00, 0x7e20b800, 482),
+    (0xff3ffc00, 0x7e203800, 488),
+    (0xff20fc00, 0x7e203c00, 399),
+    (0xff20fc00, 0x7e205c00, 440),
+    (0xff20fc00, 0x7e008400, 454),
+    (0xff20fc00, 0x7e008c00, 456),
     (0xffa0fc00, 0x7ea0e400, 278),
+    (0xff20fc00, 0x7e208400, 409),
+    (0xff20fc00, 0x7e204400, 428),
     (0xffbffc00, 0x7ea0c800, 317),
     (0xffbffc00, 0x7ea1a800, 327),
     (0xffbffc00, 0x7eb0c800, 342),
+    (0xff3ffc00, 0x7e208800, 472),
+    (0xff3ffc00, 0x7e212800, 497),
+    (0xff3ffc00, 0x7e214800, 499),
     (0xffa0fc00, 0x7ea0ec00, 279),
+    (0xff20fc00, 0x7e200c00, 383),
+    (0xff20fc00, 0x7e202c00, 391),
+    (0xff20fc00, 0x7e208c00, 413),
+    (0xff20fc00, 0x7e204c00, 432),
     (0xffa0fc00, 0x7ea0d400, 274),
+    (0xff20fc00, 0x7e203400, 395),
+    (0xff20fc00, 0x7e20b400, 423),
+    (0xff20fc00, 0x7e205400, 436),
     (0xffbffc00, 0x7ea0d800, 318),
     (0xffbffc00, 0x7ea1b800, 328),
     (0xffbffc00, 0x7ea1d800, 332),
     (0xffbffc00, 0x7eb0f800, 343),
+    (0xff3ffc00, 0x7e207800, 468),
+    (0xff3ffc00, 0x7e209800, 476),
+    (0xff3ffc00, 0x7e20b800, 482),
+    (0xff3ffc00, 0x7e203800, 488),
+    (0xff20fc00, 0x7e203c00, 399),
+    (0xff20fc00, 0x7e205c00, 440),
+    (0xff80fc00, 0x7f000400, 575),
+    (0xff80fc00, 0x7f002400, 579),
+    (0xff80fc00, 0x7f006400, 587),
+    (0xff80fc00, 0x7f004400, 589),
+    (0xff80fc00, 0x7f008400, 599),
+    (0xff80fc00, 0x7f008c00, 601),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
+    (0xff80fc00, 0x7f001400, 577),
+    (0xff80fc00, 0x7f003400, 581),
+    (0xff80fc00, 0x7f007400, 583),
+    (0xff80fc00, 0x7f005400, 591),
+    (0xff80fc00, 0x7f009400, 603),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
+    (0xff80fc00, 0x7f009c00, 605),
     (0xffe0fc00, 0x7f20e400, 372),
+    (0xff80fc00, 0x7f000400, 575),
+    (0xff80fc00, 0x7f002400, 579),
+    (0xff80fc00, 0x7f006400, 587),
+    (0xff80fc00, 0x7f004400, 589),
+    (0xff80fc00, 0x7f008400, 599),
+    (0xff80fc00, 0x7f008c00, 601),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
+    (0xff80fc00, 0x7f001400, 577),
+    (0xff80fc00, 0x7f003400, 581),
+    (0xff80fc00, 0x7f007400, 583),
+    (0xff80fc00, 0x7f005400, 591),
+    (0xff80fc00, 0x7f009400, 603),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
     (0xffe0fc00, 0x7f20fc00, 374),
+    (0xff80fc00, 0x7f009c00, 605),
     (0xffc0fc00, 0x7f40e400, 373),
+    (0xff80fc00, 0x7f000400, 575),
+    (0xff80fc00, 0x7f002400, 579),
+    (0xff80fc00, 0x7f006400, 587),
+    (0xff80fc00, 0x7f004400, 589),
+    (0xff80fc00, 0x7f008400, 599),
+    (0xff80fc00, 0x7f008c00, 601),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
+    (0xff80fc00, 0x7f001400, 577),
+    (0xff80fc00, 0x7f003400, 581),
+    (0xff80fc00, 0x7f007400, 583),
+    (0xff80fc00, 0x7f005400, 591),
+    (0xff80fc00, 0x7f009400, 603),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
     (0xffc0fc00, 0x7f40fc00, 375),
+    (0xff80fc00, 0x7f009c00, 605),
     (0xffc0fc00, 0x7f40e400, 373),
+    (0xff80fc00, 0x7f000400, 575),
+    (0xff80fc00, 0x7f002400, 579),
+    (0xff80fc00, 0x7f006400, 587),
+    (0xff80fc00, 0x7f004400, 589),
+    (0xff80fc00, 0x7f008400, 599),
+    (0xff80fc00, 0x7f008c00, 601),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
+    (0xff80fc00, 0x7f001400, 577),
+    (0xff80fc00, 0x7f003400, 581),
+    (0xff80fc00, 0x7f007400, 583),
+    (0xff80fc00, 0x7f005400, 591),
+    (0xff80fc00, 0x7f009400, 603),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
     (0xffc0fc00, 0x7f40fc00, 375),
+    (0xff80fc00, 0x7f009c00, 605),
     (0xffc0f400, 0x7f809000, 358),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
     (0xffc0f400, 0x7f809000, 358),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
     (0xffc0f400, 0x7f809000, 358),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
     (0xffc0f400, 0x7f809000, 358),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
     (0xffe0f400, 0x7fc09000, 359),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
     (0xffe0f400, 0x7fc09000, 359),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
+    (0xff00f400, 0x7f00d000, 547),
+    (0xff00f400, 0x7f00f000, 549),
 ];
 
 /// The instruction of line `row`; `None` when its guard refuses the word.
@@ -11942,6 +18757,5525 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let b = (word >> 5) & 0x1f;
             let rd = (word & 31) as Reg;
             Insn::FpImmediate { shape: FpShape::D2, rd, imm8: (a << 5 | b) as u8 }
+        }
+        // SHADD_vec
+        378 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Shadd, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // UHADD_vec
+        379 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Uhadd, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SQADD_vec
+        380 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Sqadd, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SQADD_sca
+        381 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecBin { op: VecBinOp::Sqadd, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // UQADD_vec
+        382 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Uqadd, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // UQADD_sca
+        383 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecBin { op: VecBinOp::Uqadd, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // SRHADD_vec
+        384 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Srhadd, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // URHADD_vec
+        385 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Urhadd, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SHSUB_vec
+        386 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Shsub, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // UHSUB_vec
+        387 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Uhsub, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SQSUB_vec
+        388 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Sqsub, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SQSUB_sca
+        389 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecBin { op: VecBinOp::Sqsub, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // UQSUB_vec
+        390 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Uqsub, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // UQSUB_sca
+        391 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecBin { op: VecBinOp::Uqsub, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // CMGT_vec
+        392 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Cmgt, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // CMGT_sca
+        393 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Cmgt, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // CMHI_vec
+        394 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Cmhi, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // CMHI_sca
+        395 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Cmhi, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // CMGE_vec
+        396 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Cmge, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // CMGE_sca
+        397 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Cmge, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // CMHS_vec
+        398 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Cmhs, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // CMHS_sca
+        399 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Cmhs, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // SMAX_vec
+        400 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Smax, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // UMAX_vec
+        401 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Umax, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SMIN_vec
+        402 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Smin, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // UMIN_vec
+        403 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Umin, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SABD_vec
+        404 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Sabd, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // UABD_vec
+        405 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Uabd, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // ADD_vec
+        406 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Add, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // ADD_sca
+        407 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Add, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // SUB_vec
+        408 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Sub, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SUB_sca
+        409 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Sub, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // CMTST_vec
+        410 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Cmtst, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // CMTST_sca
+        411 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Cmtst, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // CMEQ_vec
+        412 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Cmeq, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // CMEQ_sca
+        413 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Cmeq, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // MUL_vec
+        414 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Mul, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // PMUL_vec
+        415 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 0) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Pmul, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SMAXP_vec
+        416 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Smaxp, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // UMAXP_vec
+        417 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Umaxp, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SMINP_vec
+        418 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Sminp, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // UMINP_vec
+        419 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Uminp, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SQDMULH_vec
+        420 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Sqdmulh, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SQDMULH_sca
+        421 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Sqdmulh, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // SQRDMULH_vec
+        422 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Sqrdmulh, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SQRDMULH_sca
+        423 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Sqrdmulh, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // ADDP_vec
+        424 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBin { op: VecBinOp::Addp, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SSHL_reg_vec
+        425 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecShiftReg { op: VecShiftRegOp::Sshl, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SSHL_reg_sca
+        426 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecShiftReg { op: VecShiftRegOp::Sshl, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // USHL_reg_vec
+        427 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecShiftReg { op: VecShiftRegOp::Ushl, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // USHL_reg_sca
+        428 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecShiftReg { op: VecShiftRegOp::Ushl, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // SQSHL_reg_vec
+        429 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecShiftReg { op: VecShiftRegOp::Sqshl, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SQSHL_reg_sca
+        430 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecShiftReg { op: VecShiftRegOp::Sqshl, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // UQSHL_reg_vec
+        431 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecShiftReg { op: VecShiftRegOp::Uqshl, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // UQSHL_reg_sca
+        432 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecShiftReg { op: VecShiftRegOp::Uqshl, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // SRSHL_reg_vec
+        433 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecShiftReg { op: VecShiftRegOp::Srshl, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SRSHL_reg_sca
+        434 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecShiftReg { op: VecShiftRegOp::Srshl, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // URSHL_reg_vec
+        435 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecShiftReg { op: VecShiftRegOp::Urshl, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // URSHL_reg_sca
+        436 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecShiftReg { op: VecShiftRegOp::Urshl, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // SQRSHL_reg_vec
+        437 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecShiftReg { op: VecShiftRegOp::Sqrshl, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SQRSHL_reg_sca
+        438 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecShiftReg { op: VecShiftRegOp::Sqrshl, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // UQRSHL_reg_vec
+        439 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecShiftReg { op: VecShiftRegOp::Uqrshl, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // UQRSHL_reg_sca
+        440 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecShiftReg { op: VecShiftRegOp::Uqrshl, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // SABA_vec
+        441 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecTern { op: VecTernOp::Saba, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // UABA_vec
+        442 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecTern { op: VecTernOp::Uaba, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // MLA_vec
+        443 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecTern { op: VecTernOp::Mla, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // MLS_vec
+        444 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecTern { op: VecTernOp::Mls, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // AND_vec
+        445 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecBin { op: VecBinOp::And, es: ESize::B, width: wq(q), rd, rn, rm }
+        }
+        // BIC_vec
+        446 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecBin { op: VecBinOp::Bic, es: ESize::B, width: wq(q), rd, rn, rm }
+        }
+        // ORR_vec
+        447 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecBin { op: VecBinOp::Orr, es: ESize::B, width: wq(q), rd, rn, rm }
+        }
+        // ORN_vec
+        448 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecBin { op: VecBinOp::Orn, es: ESize::B, width: wq(q), rd, rn, rm }
+        }
+        // EOR_vec
+        449 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecBin { op: VecBinOp::Eor, es: ESize::B, width: wq(q), rd, rn, rm }
+        }
+        // BSL_vec
+        450 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecTern { op: VecTernOp::Bsl, es: ESize::B, width: wq(q), rd, rn, rm }
+        }
+        // BIT_vec
+        451 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecTern { op: VecTernOp::Bit, es: ESize::B, width: wq(q), rd, rn, rm }
+        }
+        // BIF_vec
+        452 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecTern { op: VecTernOp::Bif, es: ESize::B, width: wq(q), rd, rn, rm }
+        }
+        // SQRDMLAH_vec
+        453 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecTern { op: VecTernOp::Sqrdmlah, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SQRDMLAH_sca
+        454 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecTern { op: VecTernOp::Sqrdmlah, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // SQRDMLSH_vec
+        455 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecTern { op: VecTernOp::Sqrdmlsh, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // SQRDMLSH_sca
+        456 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecTern { op: VecTernOp::Sqrdmlsh, es: es(size), width: ws(size), rd, rn, rm }
+        }
+        // SDOT_vec
+        457 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecTern { op: VecTernOp::Sdot, es: ESize::S, width: wq(q), rd, rn, rm }
+        }
+        // UDOT_vec
+        458 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecTern { op: VecTernOp::Udot, es: ESize::S, width: wq(q), rd, rn, rm }
+        }
+        // REV64_vec
+        459 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::Rev64, es: es(size), width: wq(q), rd, rn }
+        }
+        // REV16_vec
+        460 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 0) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::Rev16, es: es(size), width: wq(q), rd, rn }
+        }
+        // REV32_vec
+        461 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size < 2) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::Rev32, es: es(size), width: wq(q), rd, rn }
+        }
+        // CLS_vec
+        462 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::Cls, es: es(size), width: wq(q), rd, rn }
+        }
+        // CLZ_vec
+        463 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::Clz, es: es(size), width: wq(q), rd, rn }
+        }
+        // CNT_vec
+        464 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 0) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::Cnt, es: es(size), width: wq(q), rd, rn }
+        }
+        // SQABS_vec
+        465 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::Sqabs, es: es(size), width: wq(q), rd, rn }
+        }
+        // SQABS_sca
+        466 => {
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecUn { op: VecUnOp::Sqabs, es: es(size), width: ws(size), rd, rn }
+        }
+        // SQNEG_vec
+        467 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::Sqneg, es: es(size), width: wq(q), rd, rn }
+        }
+        // SQNEG_sca
+        468 => {
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecUn { op: VecUnOp::Sqneg, es: es(size), width: ws(size), rd, rn }
+        }
+        // CMGT_zero_vec
+        469 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::CmgtZero, es: es(size), width: wq(q), rd, rn }
+        }
+        // CMGT_zero_sca
+        470 => {
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::CmgtZero, es: es(size), width: ws(size), rd, rn }
+        }
+        // CMGE_zero_vec
+        471 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::CmgeZero, es: es(size), width: wq(q), rd, rn }
+        }
+        // CMGE_zero_sca
+        472 => {
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::CmgeZero, es: es(size), width: ws(size), rd, rn }
+        }
+        // CMEQ_zero_vec
+        473 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::CmeqZero, es: es(size), width: wq(q), rd, rn }
+        }
+        // CMEQ_zero_sca
+        474 => {
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::CmeqZero, es: es(size), width: ws(size), rd, rn }
+        }
+        // CMLE_zero_vec
+        475 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::CmleZero, es: es(size), width: wq(q), rd, rn }
+        }
+        // CMLE_zero_sca
+        476 => {
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::CmleZero, es: es(size), width: ws(size), rd, rn }
+        }
+        // CMLT_zero_vec
+        477 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::CmltZero, es: es(size), width: wq(q), rd, rn }
+        }
+        // CMLT_zero_sca
+        478 => {
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::CmltZero, es: es(size), width: ws(size), rd, rn }
+        }
+        // ABS_vec
+        479 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::Abs, es: es(size), width: wq(q), rd, rn }
+        }
+        // ABS_sca
+        480 => {
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::Abs, es: es(size), width: ws(size), rd, rn }
+        }
+        // NEG_vec
+        481 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::Neg, es: es(size), width: wq(q), rd, rn }
+        }
+        // NEG_sca
+        482 => {
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 3) {
+                return None;
+            }
+            Insn::VecUn { op: VecUnOp::Neg, es: es(size), width: ws(size), rd, rn }
+        }
+        // NOT_vec
+        483 => {
+            let q = (word >> 30) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecUn { op: VecUnOp::Not, es: ESize::B, width: wq(q), rd, rn }
+        }
+        // RBIT_vec
+        484 => {
+            let q = (word >> 30) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecUn { op: VecUnOp::Rbit, es: ESize::B, width: wq(q), rd, rn }
+        }
+        // SUQADD_vec
+        485 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBinAcc { op: VecBinOp::Suqadd, es: es(size), width: wq(q), rd, rn }
+        }
+        // SUQADD_sca
+        486 => {
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecBinAcc { op: VecBinOp::Suqadd, es: es(size), width: ws(size), rd, rn }
+        }
+        // USQADD_vec
+        487 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecBinAcc { op: VecBinOp::Usqadd, es: es(size), width: wq(q), rd, rn }
+        }
+        // USQADD_sca
+        488 => {
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecBinAcc { op: VecBinOp::Usqadd, es: es(size), width: ws(size), rd, rn }
+        }
+        // SADDLP_vec
+        489 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecPairLong { op: VecPairLongOp::Saddlp, accumulate: false, es: es(size), width: wq(q), rd, rn }
+        }
+        // UADDLP_vec
+        490 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecPairLong { op: VecPairLongOp::Uaddlp, accumulate: false, es: es(size), width: wq(q), rd, rn }
+        }
+        // SADALP_vec
+        491 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecPairLong { op: VecPairLongOp::Saddlp, accumulate: true, es: es(size), width: wq(q), rd, rn }
+        }
+        // UADALP_vec
+        492 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecPairLong { op: VecPairLongOp::Uaddlp, accumulate: true, es: es(size), width: wq(q), rd, rn }
+        }
+        // XTN_vec
+        493 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Truncate,
+                round: false,
+                es: es(size),
+                scalar: false,
+                upper: q,
+                count: 0,
+                rd,
+                rn,
+            }
+        }
+        // SQXTN_vec
+        494 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Signed,
+                round: false,
+                es: es(size),
+                scalar: false,
+                upper: q,
+                count: 0,
+                rd,
+                rn,
+            }
+        }
+        // SQXTN_sca
+        495 => {
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Signed,
+                round: false,
+                es: es(size),
+                scalar: true,
+                upper: false,
+                count: 0,
+                rd,
+                rn,
+            }
+        }
+        // SQXTUN_vec
+        496 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::SignedToUnsigned,
+                round: false,
+                es: es(size),
+                scalar: false,
+                upper: q,
+                count: 0,
+                rd,
+                rn,
+            }
+        }
+        // SQXTUN_sca
+        497 => {
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::SignedToUnsigned,
+                round: false,
+                es: es(size),
+                scalar: true,
+                upper: false,
+                count: 0,
+                rd,
+                rn,
+            }
+        }
+        // UQXTN_vec
+        498 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Unsigned,
+                round: false,
+                es: es(size),
+                scalar: false,
+                upper: q,
+                count: 0,
+                rd,
+                rn,
+            }
+        }
+        // UQXTN_sca
+        499 => {
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Unsigned,
+                round: false,
+                es: es(size),
+                scalar: true,
+                upper: false,
+                count: 0,
+                rd,
+                rn,
+            }
+        }
+        // SHLL_vec
+        500 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecWiden { signed: false, es: es(size), upper: q, count: es(size).bits() as u8, rd, rn }
+        }
+        // SADDLV
+        501 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size < 2 || (size == 2 && q)) {
+                return None;
+            }
+            Insn::VecAcross { op: VecAcrossOp::Saddlv, es: es(size), width: wq(q), rd, rn }
+        }
+        // UADDLV
+        502 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size < 2 || (size == 2 && q)) {
+                return None;
+            }
+            Insn::VecAcross { op: VecAcrossOp::Uaddlv, es: es(size), width: wq(q), rd, rn }
+        }
+        // SMAXV
+        503 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size < 2 || (size == 2 && q)) {
+                return None;
+            }
+            Insn::VecAcross { op: VecAcrossOp::Smaxv, es: es(size), width: wq(q), rd, rn }
+        }
+        // UMAXV
+        504 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size < 2 || (size == 2 && q)) {
+                return None;
+            }
+            Insn::VecAcross { op: VecAcrossOp::Umaxv, es: es(size), width: wq(q), rd, rn }
+        }
+        // SMINV
+        505 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size < 2 || (size == 2 && q)) {
+                return None;
+            }
+            Insn::VecAcross { op: VecAcrossOp::Sminv, es: es(size), width: wq(q), rd, rn }
+        }
+        // UMINV
+        506 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size < 2 || (size == 2 && q)) {
+                return None;
+            }
+            Insn::VecAcross { op: VecAcrossOp::Uminv, es: es(size), width: wq(q), rd, rn }
+        }
+        // ADDV
+        507 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size < 2 || (size == 2 && q)) {
+                return None;
+            }
+            Insn::VecAcross { op: VecAcrossOp::Addv, es: es(size), width: wq(q), rd, rn }
+        }
+        // ADDP_sca
+        508 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecAcross { op: VecAcrossOp::Addv, es: ESize::D, width: VecWidth::Q16, rd, rn }
+        }
+        // SADDL_vec
+        509 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Saddl,
+                acc: Accumulate::None,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // UADDL_vec
+        510 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Uaddl,
+                acc: Accumulate::None,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // SSUBL_vec
+        511 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Ssubl,
+                acc: Accumulate::None,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // USUBL_vec
+        512 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Usubl,
+                acc: Accumulate::None,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // SABAL_vec
+        513 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Sabdl,
+                acc: Accumulate::Add,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // UABAL_vec
+        514 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Uabdl,
+                acc: Accumulate::Add,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // SABDL_vec
+        515 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Sabdl,
+                acc: Accumulate::None,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // UABDL_vec
+        516 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Uabdl,
+                acc: Accumulate::None,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // SMLAL_vec
+        517 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Smull,
+                acc: Accumulate::Add,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // UMLAL_vec
+        518 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Umull,
+                acc: Accumulate::Add,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // SMLSL_vec
+        519 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Smull,
+                acc: Accumulate::Sub,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // UMLSL_vec
+        520 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Umull,
+                acc: Accumulate::Sub,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // SMULL_vec
+        521 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Smull,
+                acc: Accumulate::None,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // UMULL_vec
+        522 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Umull,
+                acc: Accumulate::None,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // SQDMLAL_vec
+        523 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Sqdmull,
+                acc: Accumulate::SatAdd,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // SQDMLAL_sca
+        524 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Sqdmull,
+                acc: Accumulate::SatAdd,
+                es: es(size),
+                width: ws(size + 1),
+                upper: false,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // SQDMLSL_vec
+        525 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Sqdmull,
+                acc: Accumulate::SatSub,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // SQDMLSL_sca
+        526 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Sqdmull,
+                acc: Accumulate::SatSub,
+                es: es(size),
+                width: ws(size + 1),
+                upper: false,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // SQDMULL_vec
+        527 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Sqdmull,
+                acc: Accumulate::None,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // SQDMULL_sca
+        528 => {
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLong {
+                op: VecLongOp::Sqdmull,
+                acc: Accumulate::None,
+                es: es(size),
+                width: ws(size + 1),
+                upper: false,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // PMULL_vec
+        529 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecLong {
+                op: VecLongOp::Pmull,
+                acc: Accumulate::None,
+                es: ESize::B,
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // PMULL_1q
+        530 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecLong {
+                op: VecLongOp::Pmull,
+                acc: Accumulate::None,
+                es: ESize::D,
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm,
+            }
+        }
+        // SADDW
+        531 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecWide { sub: false, signed: true, es: es(size), upper: q, rd, rn, rm }
+        }
+        // UADDW
+        532 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecWide { sub: false, signed: false, es: es(size), upper: q, rd, rn, rm }
+        }
+        // SSUBW
+        533 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecWide { sub: true, signed: true, es: es(size), upper: q, rd, rn, rm }
+        }
+        // USUBW
+        534 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecWide { sub: true, signed: false, es: es(size), upper: q, rd, rn, rm }
+        }
+        // ADDHN
+        535 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecHighNarrow { sub: false, round: false, es: es(size), upper: q, rd, rn, rm }
+        }
+        // RADDHN
+        536 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecHighNarrow { sub: false, round: true, es: es(size), upper: q, rd, rn, rm }
+        }
+        // SUBHN
+        537 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecHighNarrow { sub: true, round: false, es: es(size), upper: q, rd, rn, rm }
+        }
+        // RSUBHN
+        538 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size != 3) {
+                return None;
+            }
+            Insn::VecHighNarrow { sub: true, round: true, es: es(size), upper: q, rd, rn, rm }
+        }
+        // MUL_elem_vec
+        539 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecBinElem {
+                op: VecBinOp::Mul,
+                es: es(size),
+                width: wq(q),
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SQDMULH_elem_vec
+        540 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecBinElem {
+                op: VecBinOp::Sqdmulh,
+                es: es(size),
+                width: wq(q),
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SQDMULH_elem_sca
+        541 => {
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecBinElem {
+                op: VecBinOp::Sqdmulh,
+                es: es(size),
+                width: ws(size),
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SQRDMULH_elem_vec
+        542 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecBinElem {
+                op: VecBinOp::Sqrdmulh,
+                es: es(size),
+                width: wq(q),
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SQRDMULH_elem_sca
+        543 => {
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecBinElem {
+                op: VecBinOp::Sqrdmulh,
+                es: es(size),
+                width: ws(size),
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // MLA_elem_vec
+        544 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecTernElem {
+                op: VecTernOp::Mla,
+                es: es(size),
+                width: wq(q),
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // MLS_elem_vec
+        545 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecTernElem {
+                op: VecTernOp::Mls,
+                es: es(size),
+                width: wq(q),
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SQRDMLAH_elem_vec
+        546 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecTernElem {
+                op: VecTernOp::Sqrdmlah,
+                es: es(size),
+                width: wq(q),
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SQRDMLAH_elem_sca
+        547 => {
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecTernElem {
+                op: VecTernOp::Sqrdmlah,
+                es: es(size),
+                width: ws(size),
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SQRDMLSH_elem_vec
+        548 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecTernElem {
+                op: VecTernOp::Sqrdmlsh,
+                es: es(size),
+                width: wq(q),
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SQRDMLSH_elem_sca
+        549 => {
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecTernElem {
+                op: VecTernOp::Sqrdmlsh,
+                es: es(size),
+                width: ws(size),
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SDOT_elem
+        550 => {
+            let q = (word >> 30) & 1 != 0;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecTernElem {
+                op: VecTernOp::Sdot,
+                es: ESize::S,
+                width: wq(q),
+                rd,
+                rn,
+                rm: elem_rm(2, m, rm),
+                index: elem_index(2, h, l, m),
+            }
+        }
+        // UDOT_elem
+        551 => {
+            let q = (word >> 30) & 1 != 0;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecTernElem {
+                op: VecTernOp::Udot,
+                es: ESize::S,
+                width: wq(q),
+                rd,
+                rn,
+                rm: elem_rm(2, m, rm),
+                index: elem_index(2, h, l, m),
+            }
+        }
+        // SMLAL_elem_vec
+        552 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLongElem {
+                op: VecLongOp::Smull,
+                acc: Accumulate::Add,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // UMLAL_elem_vec
+        553 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLongElem {
+                op: VecLongOp::Umull,
+                acc: Accumulate::Add,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SMLSL_elem_vec
+        554 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLongElem {
+                op: VecLongOp::Smull,
+                acc: Accumulate::Sub,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // UMLSL_elem_vec
+        555 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLongElem {
+                op: VecLongOp::Umull,
+                acc: Accumulate::Sub,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SMULL_elem_vec
+        556 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLongElem {
+                op: VecLongOp::Smull,
+                acc: Accumulate::None,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // UMULL_elem_vec
+        557 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLongElem {
+                op: VecLongOp::Umull,
+                acc: Accumulate::None,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SQDMLAL_elem_vec
+        558 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLongElem {
+                op: VecLongOp::Sqdmull,
+                acc: Accumulate::SatAdd,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SQDMLAL_elem_sca
+        559 => {
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLongElem {
+                op: VecLongOp::Sqdmull,
+                acc: Accumulate::SatAdd,
+                es: es(size),
+                width: ws(size + 1),
+                upper: false,
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SQDMLSL_elem_vec
+        560 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLongElem {
+                op: VecLongOp::Sqdmull,
+                acc: Accumulate::SatSub,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SQDMLSL_elem_sca
+        561 => {
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLongElem {
+                op: VecLongOp::Sqdmull,
+                acc: Accumulate::SatSub,
+                es: es(size),
+                width: ws(size + 1),
+                upper: false,
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SQDMULL_elem_vec
+        562 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLongElem {
+                op: VecLongOp::Sqdmull,
+                acc: Accumulate::None,
+                es: es(size),
+                width: VecWidth::Q16,
+                upper: q,
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SQDMULL_elem_sca
+        563 => {
+            let size = (word >> 22) & 0x3;
+            let l = (word >> 21) & 1 != 0;
+            let m = (word >> 20) & 1 != 0;
+            let rm = (word >> 16) & 0xf;
+            let h = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(size == 1 || size == 2) {
+                return None;
+            }
+            Insn::VecLongElem {
+                op: VecLongOp::Sqdmull,
+                acc: Accumulate::None,
+                es: es(size),
+                width: ws(size + 1),
+                upper: false,
+                rd,
+                rn,
+                rm: elem_rm(size, m, rm),
+                index: elem_index(size, h, l, m),
+            }
+        }
+        // SSHR_imm_vec
+        564 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && (q || immh < 8)) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Sshr,
+                es: shift_es(immh),
+                width: wq(q),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SSHR_imm_sca
+        565 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh >= 8) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Sshr,
+                es: shift_es(immh),
+                width: shift_es(immh).scalar(),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SSRA_imm_vec
+        566 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && (q || immh < 8)) {
+                return None;
+            }
+            Insn::VecShiftAcc {
+                op: VecShiftOp::Sshr,
+                es: shift_es(immh),
+                width: wq(q),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SSRA_imm_sca
+        567 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh >= 8) {
+                return None;
+            }
+            Insn::VecShiftAcc {
+                op: VecShiftOp::Sshr,
+                es: shift_es(immh),
+                width: shift_es(immh).scalar(),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SRSHR_imm_vec
+        568 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && (q || immh < 8)) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Srshr,
+                es: shift_es(immh),
+                width: wq(q),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SRSHR_imm_sca
+        569 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh >= 8) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Srshr,
+                es: shift_es(immh),
+                width: shift_es(immh).scalar(),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SRSRA_imm_vec
+        570 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && (q || immh < 8)) {
+                return None;
+            }
+            Insn::VecShiftAcc {
+                op: VecShiftOp::Srshr,
+                es: shift_es(immh),
+                width: wq(q),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SRSRA_imm_sca
+        571 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh >= 8) {
+                return None;
+            }
+            Insn::VecShiftAcc {
+                op: VecShiftOp::Srshr,
+                es: shift_es(immh),
+                width: shift_es(immh).scalar(),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SQSHL_imm_vec
+        572 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && (q || immh < 8)) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Sqshl,
+                es: shift_es(immh),
+                width: wq(q),
+                count: left_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SQSHL_imm_sca
+        573 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Sqshl,
+                es: shift_es(immh),
+                width: shift_es(immh).scalar(),
+                count: left_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // USHR_imm_vec
+        574 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && (q || immh < 8)) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Ushr,
+                es: shift_es(immh),
+                width: wq(q),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // USHR_imm_sca
+        575 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh >= 8) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Ushr,
+                es: shift_es(immh),
+                width: shift_es(immh).scalar(),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // USRA_imm_vec
+        576 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && (q || immh < 8)) {
+                return None;
+            }
+            Insn::VecShiftAcc {
+                op: VecShiftOp::Ushr,
+                es: shift_es(immh),
+                width: wq(q),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // USRA_imm_sca
+        577 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh >= 8) {
+                return None;
+            }
+            Insn::VecShiftAcc {
+                op: VecShiftOp::Ushr,
+                es: shift_es(immh),
+                width: shift_es(immh).scalar(),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // URSHR_imm_vec
+        578 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && (q || immh < 8)) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Urshr,
+                es: shift_es(immh),
+                width: wq(q),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // URSHR_imm_sca
+        579 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh >= 8) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Urshr,
+                es: shift_es(immh),
+                width: shift_es(immh).scalar(),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // URSRA_imm_vec
+        580 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && (q || immh < 8)) {
+                return None;
+            }
+            Insn::VecShiftAcc {
+                op: VecShiftOp::Urshr,
+                es: shift_es(immh),
+                width: wq(q),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // URSRA_imm_sca
+        581 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh >= 8) {
+                return None;
+            }
+            Insn::VecShiftAcc {
+                op: VecShiftOp::Urshr,
+                es: shift_es(immh),
+                width: shift_es(immh).scalar(),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // UQSHL_imm_vec
+        582 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && (q || immh < 8)) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Uqshl,
+                es: shift_es(immh),
+                width: wq(q),
+                count: left_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // UQSHL_imm_sca
+        583 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Uqshl,
+                es: shift_es(immh),
+                width: shift_es(immh).scalar(),
+                count: left_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SHL_imm_vec
+        584 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && (q || immh < 8)) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Shl,
+                es: shift_es(immh),
+                width: wq(q),
+                count: left_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SHL_imm_sca
+        585 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh >= 8) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Shl,
+                es: shift_es(immh),
+                width: shift_es(immh).scalar(),
+                count: left_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SQSHLU_imm_vec
+        586 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && (q || immh < 8)) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Sqshlu,
+                es: shift_es(immh),
+                width: wq(q),
+                count: left_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SQSHLU_imm_sca
+        587 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0) {
+                return None;
+            }
+            Insn::VecShift {
+                op: VecShiftOp::Sqshlu,
+                es: shift_es(immh),
+                width: shift_es(immh).scalar(),
+                count: left_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SRI_imm_vec
+        588 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && (q || immh < 8)) {
+                return None;
+            }
+            Insn::VecShiftInsert {
+                left: false,
+                es: shift_es(immh),
+                width: wq(q),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SRI_imm_sca
+        589 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh >= 8) {
+                return None;
+            }
+            Insn::VecShiftInsert {
+                left: false,
+                es: shift_es(immh),
+                width: shift_es(immh).scalar(),
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SLI_imm_vec
+        590 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && (q || immh < 8)) {
+                return None;
+            }
+            Insn::VecShiftInsert { left: true, es: shift_es(immh), width: wq(q), count: left_count(immh, immb), rd, rn }
+        }
+        // SLI_imm_sca
+        591 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh >= 8) {
+                return None;
+            }
+            Insn::VecShiftInsert {
+                left: true,
+                es: shift_es(immh),
+                width: shift_es(immh).scalar(),
+                count: left_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SHRN_vec
+        592 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Truncate,
+                round: false,
+                es: shift_es(immh),
+                scalar: false,
+                upper: q,
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // RSHRN_vec
+        593 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Truncate,
+                round: true,
+                es: shift_es(immh),
+                scalar: false,
+                upper: q,
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SQSHRN_vec
+        594 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Signed,
+                round: false,
+                es: shift_es(immh),
+                scalar: false,
+                upper: q,
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SQSHRN_sca
+        595 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Signed,
+                round: false,
+                es: shift_es(immh),
+                scalar: true,
+                upper: false,
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SQRSHRN_vec
+        596 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Signed,
+                round: true,
+                es: shift_es(immh),
+                scalar: false,
+                upper: q,
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SQRSHRN_sca
+        597 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Signed,
+                round: true,
+                es: shift_es(immh),
+                scalar: true,
+                upper: false,
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SQSHRUN_vec
+        598 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::SignedToUnsigned,
+                round: false,
+                es: shift_es(immh),
+                scalar: false,
+                upper: q,
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SQSHRUN_sca
+        599 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::SignedToUnsigned,
+                round: false,
+                es: shift_es(immh),
+                scalar: true,
+                upper: false,
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SQRSHRUN_vec
+        600 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::SignedToUnsigned,
+                round: true,
+                es: shift_es(immh),
+                scalar: false,
+                upper: q,
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SQRSHRUN_sca
+        601 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::SignedToUnsigned,
+                round: true,
+                es: shift_es(immh),
+                scalar: true,
+                upper: false,
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // UQSHRN_vec
+        602 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Unsigned,
+                round: false,
+                es: shift_es(immh),
+                scalar: false,
+                upper: q,
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // UQSHRN_sca
+        603 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Unsigned,
+                round: false,
+                es: shift_es(immh),
+                scalar: true,
+                upper: false,
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // UQRSHRN_vec
+        604 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Unsigned,
+                round: true,
+                es: shift_es(immh),
+                scalar: false,
+                upper: q,
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // UQRSHRN_sca
+        605 => {
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecNarrow {
+                op: VecNarrowOp::Unsigned,
+                round: true,
+                es: shift_es(immh),
+                scalar: true,
+                upper: false,
+                count: right_count(immh, immb),
+                rd,
+                rn,
+            }
+        }
+        // SSHLL
+        606 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecWiden { signed: true, es: shift_es(immh), upper: q, count: left_count(immh, immb), rd, rn }
+        }
+        // USHLL
+        607 => {
+            let q = (word >> 30) & 1 != 0;
+            let immh = (word >> 19) & 0xf;
+            let immb = (word >> 16) & 0x7;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(immh != 0 && immh < 8) {
+                return None;
+            }
+            Insn::VecWiden { signed: false, es: shift_es(immh), upper: q, count: left_count(immh, immb), rd, rn }
+        }
+        // MOVI_32
+        608 => {
+            let q = (word >> 30) & 1 != 0;
+            let abc = (word >> 16) & 0x7;
+            let amount = (word >> 13) & 0x3;
+            let defgh = (word >> 5) & 0x1f;
+            let rd = (word & 31) as Reg;
+            Insn::VecImm { op: VecImmOp::Set, width: wq(q), rd, imm: expand_imm(0, amount << 1, abc << 5 | defgh) }
+        }
+        // ORR_imm_32
+        609 => {
+            let q = (word >> 30) & 1 != 0;
+            let abc = (word >> 16) & 0x7;
+            let amount = (word >> 13) & 0x3;
+            let defgh = (word >> 5) & 0x1f;
+            let rd = (word & 31) as Reg;
+            Insn::VecImm { op: VecImmOp::Orr, width: wq(q), rd, imm: expand_imm(0, amount << 1, abc << 5 | defgh) }
+        }
+        // MVNI_32
+        610 => {
+            let q = (word >> 30) & 1 != 0;
+            let abc = (word >> 16) & 0x7;
+            let amount = (word >> 13) & 0x3;
+            let defgh = (word >> 5) & 0x1f;
+            let rd = (word & 31) as Reg;
+            Insn::VecImm { op: VecImmOp::Set, width: wq(q), rd, imm: !expand_imm(1, amount << 1, abc << 5 | defgh) }
+        }
+        // BIC_imm_32
+        611 => {
+            let q = (word >> 30) & 1 != 0;
+            let abc = (word >> 16) & 0x7;
+            let amount = (word >> 13) & 0x3;
+            let defgh = (word >> 5) & 0x1f;
+            let rd = (word & 31) as Reg;
+            Insn::VecImm { op: VecImmOp::Bic, width: wq(q), rd, imm: expand_imm(1, amount << 1, abc << 5 | defgh) }
+        }
+        // MOVI_16
+        612 => {
+            let q = (word >> 30) & 1 != 0;
+            let abc = (word >> 16) & 0x7;
+            let amount = (word >> 13) & 1 != 0;
+            let defgh = (word >> 5) & 0x1f;
+            let rd = (word & 31) as Reg;
+            Insn::VecImm {
+                op: VecImmOp::Set,
+                width: wq(q),
+                rd,
+                imm: expand_imm(0, 8 | u32::from(amount) << 1, abc << 5 | defgh),
+            }
+        }
+        // ORR_imm_16
+        613 => {
+            let q = (word >> 30) & 1 != 0;
+            let abc = (word >> 16) & 0x7;
+            let amount = (word >> 13) & 1 != 0;
+            let defgh = (word >> 5) & 0x1f;
+            let rd = (word & 31) as Reg;
+            Insn::VecImm {
+                op: VecImmOp::Orr,
+                width: wq(q),
+                rd,
+                imm: expand_imm(0, 8 | u32::from(amount) << 1, abc << 5 | defgh),
+            }
+        }
+        // MVNI_16
+        614 => {
+            let q = (word >> 30) & 1 != 0;
+            let abc = (word >> 16) & 0x7;
+            let amount = (word >> 13) & 1 != 0;
+            let defgh = (word >> 5) & 0x1f;
+            let rd = (word & 31) as Reg;
+            Insn::VecImm {
+                op: VecImmOp::Set,
+                width: wq(q),
+                rd,
+                imm: !expand_imm(1, 8 | u32::from(amount) << 1, abc << 5 | defgh),
+            }
+        }
+        // BIC_imm_16
+        615 => {
+            let q = (word >> 30) & 1 != 0;
+            let abc = (word >> 16) & 0x7;
+            let amount = (word >> 13) & 1 != 0;
+            let defgh = (word >> 5) & 0x1f;
+            let rd = (word & 31) as Reg;
+            Insn::VecImm {
+                op: VecImmOp::Bic,
+                width: wq(q),
+                rd,
+                imm: expand_imm(1, 8 | u32::from(amount) << 1, abc << 5 | defgh),
+            }
+        }
+        // MOVI_msl
+        616 => {
+            let q = (word >> 30) & 1 != 0;
+            let abc = (word >> 16) & 0x7;
+            let amount = (word >> 12) & 1 != 0;
+            let defgh = (word >> 5) & 0x1f;
+            let rd = (word & 31) as Reg;
+            Insn::VecImm {
+                op: VecImmOp::Set,
+                width: wq(q),
+                rd,
+                imm: expand_imm(0, 12 | u32::from(amount), abc << 5 | defgh),
+            }
+        }
+        // MVNI_msl
+        617 => {
+            let q = (word >> 30) & 1 != 0;
+            let abc = (word >> 16) & 0x7;
+            let amount = (word >> 12) & 1 != 0;
+            let defgh = (word >> 5) & 0x1f;
+            let rd = (word & 31) as Reg;
+            Insn::VecImm {
+                op: VecImmOp::Set,
+                width: wq(q),
+                rd,
+                imm: !expand_imm(1, 12 | u32::from(amount), abc << 5 | defgh),
+            }
+        }
+        // MOVI_8
+        618 => {
+            let q = (word >> 30) & 1 != 0;
+            let abc = (word >> 16) & 0x7;
+            let defgh = (word >> 5) & 0x1f;
+            let rd = (word & 31) as Reg;
+            Insn::VecImm { op: VecImmOp::Set, width: wq(q), rd, imm: expand_imm(0, 14, abc << 5 | defgh) }
+        }
+        // MOVI_64
+        619 => {
+            let q = (word >> 30) & 1 != 0;
+            let abc = (word >> 16) & 0x7;
+            let defgh = (word >> 5) & 0x1f;
+            let rd = (word & 31) as Reg;
+            Insn::VecImm { op: VecImmOp::Set, width: wq(q), rd, imm: expand_imm(1, 14, abc << 5 | defgh) }
+        }
+        // DUP_elem_vec
+        620 => {
+            let q = (word >> 30) & 1 != 0;
+            let imm5 = (word >> 16) & 0x1f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(imm5 & 15 != 0 && (q || imm5 & 15 != 8)) {
+                return None;
+            }
+            Insn::VecDupElem { es: copy_es(imm5), width: wq(q), index: copy_index(imm5), rd, rn }
+        }
+        // DUP_elem_sca
+        621 => {
+            let imm5 = (word >> 16) & 0x1f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(imm5 & 15 != 0) {
+                return None;
+            }
+            Insn::VecDupElem { es: copy_es(imm5), width: copy_es(imm5).scalar(), index: copy_index(imm5), rd, rn }
+        }
+        // DUP_gen
+        622 => {
+            let q = (word >> 30) & 1 != 0;
+            let imm5 = (word >> 16) & 0x1f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(imm5 & 15 != 0 && (q || imm5 & 15 != 8)) {
+                return None;
+            }
+            Insn::VecDupGeneral { es: copy_es(imm5), width: wq(q), rd, rn }
+        }
+        // SMOV
+        623 => {
+            let q = (word >> 30) & 1 != 0;
+            let imm5 = (word >> 16) & 0x1f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(imm5 & 3 != 0 || (q && imm5 & 7 == 4)) {
+                return None;
+            }
+            Insn::VecToGeneral { signed: true, sf: q, es: copy_es(imm5), index: copy_index(imm5), rd, rn }
+        }
+        // UMOV
+        624 => {
+            let q = (word >> 30) & 1 != 0;
+            let imm5 = (word >> 16) & 0x1f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(if q { imm5 & 15 == 8 } else { imm5 & 7 != 0 }) {
+                return None;
+            }
+            Insn::VecToGeneral { signed: false, sf: q, es: copy_es(imm5), index: copy_index(imm5), rd, rn }
+        }
+        // INS_gen
+        625 => {
+            let imm5 = (word >> 16) & 0x1f;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(imm5 & 15 != 0) {
+                return None;
+            }
+            Insn::VecInsGeneral { es: copy_es(imm5), index: copy_index(imm5), rd, rn }
+        }
+        // INS_elem
+        626 => {
+            let imm5 = (word >> 16) & 0x1f;
+            let imm4 = (word >> 11) & 0xf;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(imm5 & 15 != 0) {
+                return None;
+            }
+            Insn::VecInsElem {
+                es: copy_es(imm5),
+                to: copy_index(imm5),
+                from: (imm4 >> copy_es(imm5) as u32) as u8,
+                rd,
+                rn,
+            }
+        }
+        // UZP1
+        627 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecPermute { op: VecPermuteOp::Uzp1, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // TRN1
+        628 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecPermute { op: VecPermuteOp::Trn1, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // ZIP1
+        629 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecPermute { op: VecPermuteOp::Zip1, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // UZP2
+        630 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecPermute { op: VecPermuteOp::Uzp2, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // TRN2
+        631 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecPermute { op: VecPermuteOp::Trn2, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // ZIP2
+        632 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 22) & 0x3;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecPermute { op: VecPermuteOp::Zip2, es: es(size), width: wq(q), rd, rn, rm }
+        }
+        // EXT
+        633 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let imm4 = (word >> 11) & 0xf;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            if !(q || imm4 < 8) {
+                return None;
+            }
+            Insn::VecExtract { width: wq(q), index: imm4 as u8, rd, rn, rm }
+        }
+        // TBL
+        634 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let len = (word >> 13) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecTable { keep: false, width: wq(q), registers: len as u8 + 1, rd, rn, rm }
+        }
+        // TBX
+        635 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let len = (word >> 13) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::VecTable { keep: true, width: wq(q), registers: len as u8 + 1, rd, rn, rm }
+        }
+        // AESE
+        636 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::CryptoAes { op: AesOp::Aese, rd, rn }
+        }
+        // AESD
+        637 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::CryptoAes { op: AesOp::Aesd, rd, rn }
+        }
+        // AESMC
+        638 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::CryptoAes { op: AesOp::Aesmc, rd, rn }
+        }
+        // AESIMC
+        639 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::CryptoAes { op: AesOp::Aesimc, rd, rn }
+        }
+        // SHA1C
+        640 => {
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::CryptoSha { op: ShaOp::Sha1c, rd, rn, rm }
+        }
+        // SHA1P
+        641 => {
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::CryptoSha { op: ShaOp::Sha1p, rd, rn, rm }
+        }
+        // SHA1M
+        642 => {
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::CryptoSha { op: ShaOp::Sha1m, rd, rn, rm }
+        }
+        // SHA1SU0
+        643 => {
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::CryptoSha { op: ShaOp::Sha1su0, rd, rn, rm }
+        }
+        // SHA256H
+        644 => {
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::CryptoSha { op: ShaOp::Sha256h, rd, rn, rm }
+        }
+        // SHA256H2
+        645 => {
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::CryptoSha { op: ShaOp::Sha256h2, rd, rn, rm }
+        }
+        // SHA256SU1
+        646 => {
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::CryptoSha { op: ShaOp::Sha256su1, rd, rn, rm }
+        }
+        // SHA1H
+        647 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::CryptoSha { op: ShaOp::Sha1h, rd, rn, rm: 0 }
+        }
+        // SHA1SU1
+        648 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::CryptoSha { op: ShaOp::Sha1su1, rd, rn, rm: 0 }
+        }
+        // SHA256SU0
+        649 => {
+            let rn = ((word >> 5) & 31) as Reg;
+            let rd = (word & 31) as Reg;
+            Insn::CryptoSha { op: ShaOp::Sha256su0, rd, rn, rm: 0 }
+        }
+        // LDR_simd_uimm
+        650 => {
+            let size = (word >> 30) & 0x3;
+            let opc = (word >> 23) & 1 != 0;
+            let imm12 = (word >> 10) & 0xfff;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(!opc || size == 0) {
+                return None;
+            }
+            Insn::SimdLoadImm {
+                width: mem_width(size, opc),
+                mode: AddrMode::Offset,
+                rt,
+                rn,
+                offset: (imm12 << mem_width(size, opc) as u32) as i32,
+            }
+        }
+        // LDUR_simd
+        651 => {
+            let size = (word >> 30) & 0x3;
+            let opc = (word >> 23) & 1 != 0;
+            let imm9 = (word >> 12) & 0x1ff;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(!opc || size == 0) {
+                return None;
+            }
+            Insn::SimdLoadImm {
+                width: mem_width(size, opc),
+                mode: AddrMode::Offset,
+                rt,
+                rn,
+                offset: sext(imm9, 9) as i32,
+            }
+        }
+        // LDR_simd_post
+        652 => {
+            let size = (word >> 30) & 0x3;
+            let opc = (word >> 23) & 1 != 0;
+            let imm9 = (word >> 12) & 0x1ff;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(!opc || size == 0) {
+                return None;
+            }
+            Insn::SimdLoadImm {
+                width: mem_width(size, opc),
+                mode: AddrMode::PostIndex,
+                rt,
+                rn,
+                offset: sext(imm9, 9) as i32,
+            }
+        }
+        // LDR_simd_pre
+        653 => {
+            let size = (word >> 30) & 0x3;
+            let opc = (word >> 23) & 1 != 0;
+            let imm9 = (word >> 12) & 0x1ff;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(!opc || size == 0) {
+                return None;
+            }
+            Insn::SimdLoadImm {
+                width: mem_width(size, opc),
+                mode: AddrMode::PreIndex,
+                rt,
+                rn,
+                offset: sext(imm9, 9) as i32,
+            }
+        }
+        // LDR_simd_reg
+        654 => {
+            let size = (word >> 30) & 0x3;
+            let opc = (word >> 23) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let option = (word >> 13) & 0x7;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !((!opc || size == 0) && option & 2 != 0) {
+                return None;
+            }
+            Insn::SimdLoadReg {
+                width: mem_width(size, opc),
+                extend: Extend::from_field(option),
+                shift: if s { mem_width(size, opc) as u8 } else { 0 },
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // STR_simd_uimm
+        655 => {
+            let size = (word >> 30) & 0x3;
+            let opc = (word >> 23) & 1 != 0;
+            let imm12 = (word >> 10) & 0xfff;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(!opc || size == 0) {
+                return None;
+            }
+            Insn::SimdStoreImm {
+                width: mem_width(size, opc),
+                mode: AddrMode::Offset,
+                rt,
+                rn,
+                offset: (imm12 << mem_width(size, opc) as u32) as i32,
+            }
+        }
+        // STUR_simd
+        656 => {
+            let size = (word >> 30) & 0x3;
+            let opc = (word >> 23) & 1 != 0;
+            let imm9 = (word >> 12) & 0x1ff;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(!opc || size == 0) {
+                return None;
+            }
+            Insn::SimdStoreImm {
+                width: mem_width(size, opc),
+                mode: AddrMode::Offset,
+                rt,
+                rn,
+                offset: sext(imm9, 9) as i32,
+            }
+        }
+        // STR_simd_post
+        657 => {
+            let size = (word >> 30) & 0x3;
+            let opc = (word >> 23) & 1 != 0;
+            let imm9 = (word >> 12) & 0x1ff;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(!opc || size == 0) {
+                return None;
+            }
+            Insn::SimdStoreImm {
+                width: mem_width(size, opc),
+                mode: AddrMode::PostIndex,
+                rt,
+                rn,
+                offset: sext(imm9, 9) as i32,
+            }
+        }
+        // STR_simd_pre
+        658 => {
+            let size = (word >> 30) & 0x3;
+            let opc = (word >> 23) & 1 != 0;
+            let imm9 = (word >> 12) & 0x1ff;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(!opc || size == 0) {
+                return None;
+            }
+            Insn::SimdStoreImm {
+                width: mem_width(size, opc),
+                mode: AddrMode::PreIndex,
+                rt,
+                rn,
+                offset: sext(imm9, 9) as i32,
+            }
+        }
+        // STR_simd_reg
+        659 => {
+            let size = (word >> 30) & 0x3;
+            let opc = (word >> 23) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let option = (word >> 13) & 0x7;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !((!opc || size == 0) && option & 2 != 0) {
+                return None;
+            }
+            Insn::SimdStoreReg {
+                width: mem_width(size, opc),
+                extend: Extend::from_field(option),
+                shift: if s { mem_width(size, opc) as u8 } else { 0 },
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // LDR_simd_lit
+        660 => {
+            let opc = (word >> 30) & 0x3;
+            let imm19 = (word >> 5) & 0x7ffff;
+            let rt = (word & 31) as Reg;
+            if !(opc != 3) {
+                return None;
+            }
+            Insn::SimdLoadLiteral { width: pair_width(opc), rt, offset: sext_scaled(imm19, 19, 2) as i32 }
+        }
+        // LDNP_simd
+        661 => {
+            let opc = (word >> 30) & 0x3;
+            let imm7 = (word >> 15) & 0x7f;
+            let rt2 = ((word >> 10) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(opc != 3) {
+                return None;
+            }
+            Insn::SimdLoadPair {
+                width: pair_width(opc),
+                mode: AddrMode::Offset,
+                rt,
+                rt2,
+                rn,
+                offset: sext_scaled(imm7, 7, 2 + opc) as i16,
+            }
+        }
+        // LDP_simd_post
+        662 => {
+            let opc = (word >> 30) & 0x3;
+            let imm7 = (word >> 15) & 0x7f;
+            let rt2 = ((word >> 10) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(opc != 3) {
+                return None;
+            }
+            Insn::SimdLoadPair {
+                width: pair_width(opc),
+                mode: AddrMode::PostIndex,
+                rt,
+                rt2,
+                rn,
+                offset: sext_scaled(imm7, 7, 2 + opc) as i16,
+            }
+        }
+        // LDP_simd_off
+        663 => {
+            let opc = (word >> 30) & 0x3;
+            let imm7 = (word >> 15) & 0x7f;
+            let rt2 = ((word >> 10) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(opc != 3) {
+                return None;
+            }
+            Insn::SimdLoadPair {
+                width: pair_width(opc),
+                mode: AddrMode::Offset,
+                rt,
+                rt2,
+                rn,
+                offset: sext_scaled(imm7, 7, 2 + opc) as i16,
+            }
+        }
+        // LDP_simd_pre
+        664 => {
+            let opc = (word >> 30) & 0x3;
+            let imm7 = (word >> 15) & 0x7f;
+            let rt2 = ((word >> 10) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(opc != 3) {
+                return None;
+            }
+            Insn::SimdLoadPair {
+                width: pair_width(opc),
+                mode: AddrMode::PreIndex,
+                rt,
+                rt2,
+                rn,
+                offset: sext_scaled(imm7, 7, 2 + opc) as i16,
+            }
+        }
+        // STNP_simd
+        665 => {
+            let opc = (word >> 30) & 0x3;
+            let imm7 = (word >> 15) & 0x7f;
+            let rt2 = ((word >> 10) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(opc != 3) {
+                return None;
+            }
+            Insn::SimdStorePair {
+                width: pair_width(opc),
+                mode: AddrMode::Offset,
+                rt,
+                rt2,
+                rn,
+                offset: sext_scaled(imm7, 7, 2 + opc) as i16,
+            }
+        }
+        // STP_simd_post
+        666 => {
+            let opc = (word >> 30) & 0x3;
+            let imm7 = (word >> 15) & 0x7f;
+            let rt2 = ((word >> 10) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(opc != 3) {
+                return None;
+            }
+            Insn::SimdStorePair {
+                width: pair_width(opc),
+                mode: AddrMode::PostIndex,
+                rt,
+                rt2,
+                rn,
+                offset: sext_scaled(imm7, 7, 2 + opc) as i16,
+            }
+        }
+        // STP_simd_off
+        667 => {
+            let opc = (word >> 30) & 0x3;
+            let imm7 = (word >> 15) & 0x7f;
+            let rt2 = ((word >> 10) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(opc != 3) {
+                return None;
+            }
+            Insn::SimdStorePair {
+                width: pair_width(opc),
+                mode: AddrMode::Offset,
+                rt,
+                rt2,
+                rn,
+                offset: sext_scaled(imm7, 7, 2 + opc) as i16,
+            }
+        }
+        // STP_simd_pre
+        668 => {
+            let opc = (word >> 30) & 0x3;
+            let imm7 = (word >> 15) & 0x7f;
+            let rt2 = ((word >> 10) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(opc != 3) {
+                return None;
+            }
+            Insn::SimdStorePair {
+                width: pair_width(opc),
+                mode: AddrMode::PreIndex,
+                rt,
+                rt2,
+                rn,
+                offset: sext_scaled(imm7, 7, 2 + opc) as i16,
+            }
+        }
+        // LD4_multi
+        669 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 4, registers: 4, post: false, rt, rn, rm: 0 }
+        }
+        // LD4_multi_post
+        670 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 4, registers: 4, post: true, rt, rn, rm }
+        }
+        // LD1_multi4
+        671 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 1, registers: 4, post: false, rt, rn, rm: 0 }
+        }
+        // LD1_multi4_post
+        672 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 1, registers: 4, post: true, rt, rn, rm }
+        }
+        // LD3_multi
+        673 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 3, registers: 3, post: false, rt, rn, rm: 0 }
+        }
+        // LD3_multi_post
+        674 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 3, registers: 3, post: true, rt, rn, rm }
+        }
+        // LD1_multi3
+        675 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 1, registers: 3, post: false, rt, rn, rm: 0 }
+        }
+        // LD1_multi3_post
+        676 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 1, registers: 3, post: true, rt, rn, rm }
+        }
+        // LD1_multi1
+        677 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 1, registers: 1, post: false, rt, rn, rm: 0 }
+        }
+        // LD1_multi1_post
+        678 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 1, registers: 1, post: true, rt, rn, rm }
+        }
+        // LD2_multi
+        679 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 2, registers: 2, post: false, rt, rn, rm: 0 }
+        }
+        // LD2_multi_post
+        680 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 2, registers: 2, post: true, rt, rn, rm }
+        }
+        // LD1_multi2
+        681 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 1, registers: 2, post: false, rt, rn, rm: 0 }
+        }
+        // LD1_multi2_post
+        682 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 1, registers: 2, post: true, rt, rn, rm }
+        }
+        // LD1_single_b
+        683 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 1,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // LD1_single_b_post
+        684 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 1,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // LD1_single_h
+        685 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 1,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // LD1_single_h_post
+        686 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 1,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // LD1_single_s
+        687 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 1,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // LD1_single_s_post
+        688 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 1,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // LD1_single_d
+        689 => {
+            let q = (word >> 30) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle { es: ESize::D, index: u8::from(q), structure: 1, post: false, rt, rn, rm: 0 }
+        }
+        // LD1_single_d_post
+        690 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle { es: ESize::D, index: u8::from(q), structure: 1, post: true, rt, rn, rm }
+        }
+        // LD2_single_b
+        691 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 2,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // LD2_single_b_post
+        692 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 2,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // LD2_single_h
+        693 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 2,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // LD2_single_h_post
+        694 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 2,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // LD2_single_s
+        695 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 2,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // LD2_single_s_post
+        696 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 2,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // LD2_single_d
+        697 => {
+            let q = (word >> 30) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle { es: ESize::D, index: u8::from(q), structure: 2, post: false, rt, rn, rm: 0 }
+        }
+        // LD2_single_d_post
+        698 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle { es: ESize::D, index: u8::from(q), structure: 2, post: true, rt, rn, rm }
+        }
+        // LD3_single_b
+        699 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 3,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // LD3_single_b_post
+        700 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 3,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // LD3_single_h
+        701 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 3,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // LD3_single_h_post
+        702 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 3,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // LD3_single_s
+        703 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 3,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // LD3_single_s_post
+        704 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 3,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // LD3_single_d
+        705 => {
+            let q = (word >> 30) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle { es: ESize::D, index: u8::from(q), structure: 3, post: false, rt, rn, rm: 0 }
+        }
+        // LD3_single_d_post
+        706 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle { es: ESize::D, index: u8::from(q), structure: 3, post: true, rt, rn, rm }
+        }
+        // LD4_single_b
+        707 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 4,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // LD4_single_b_post
+        708 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 4,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // LD4_single_h
+        709 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 4,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // LD4_single_h_post
+        710 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 4,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // LD4_single_s
+        711 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 4,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // LD4_single_s_post
+        712 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 4,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // LD4_single_d
+        713 => {
+            let q = (word >> 30) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle { es: ESize::D, index: u8::from(q), structure: 4, post: false, rt, rn, rm: 0 }
+        }
+        // LD4_single_d_post
+        714 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadSingle { es: ESize::D, index: u8::from(q), structure: 4, post: true, rt, rn, rm }
+        }
+        // ST4_multi
+        715 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecStoreMultiple {
+                es: es(size),
+                width: wq(q),
+                structure: 4,
+                registers: 4,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST4_multi_post
+        716 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecStoreMultiple { es: es(size), width: wq(q), structure: 4, registers: 4, post: true, rt, rn, rm }
+        }
+        // ST1_multi4
+        717 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreMultiple {
+                es: es(size),
+                width: wq(q),
+                structure: 1,
+                registers: 4,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST1_multi4_post
+        718 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreMultiple { es: es(size), width: wq(q), structure: 1, registers: 4, post: true, rt, rn, rm }
+        }
+        // ST3_multi
+        719 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecStoreMultiple {
+                es: es(size),
+                width: wq(q),
+                structure: 3,
+                registers: 3,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST3_multi_post
+        720 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecStoreMultiple { es: es(size), width: wq(q), structure: 3, registers: 3, post: true, rt, rn, rm }
+        }
+        // ST1_multi3
+        721 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreMultiple {
+                es: es(size),
+                width: wq(q),
+                structure: 1,
+                registers: 3,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST1_multi3_post
+        722 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreMultiple { es: es(size), width: wq(q), structure: 1, registers: 3, post: true, rt, rn, rm }
+        }
+        // ST1_multi1
+        723 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreMultiple {
+                es: es(size),
+                width: wq(q),
+                structure: 1,
+                registers: 1,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST1_multi1_post
+        724 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreMultiple { es: es(size), width: wq(q), structure: 1, registers: 1, post: true, rt, rn, rm }
+        }
+        // ST2_multi
+        725 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecStoreMultiple {
+                es: es(size),
+                width: wq(q),
+                structure: 2,
+                registers: 2,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST2_multi_post
+        726 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            if !(q || size != 3) {
+                return None;
+            }
+            Insn::VecStoreMultiple { es: es(size), width: wq(q), structure: 2, registers: 2, post: true, rt, rn, rm }
+        }
+        // ST1_multi2
+        727 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreMultiple {
+                es: es(size),
+                width: wq(q),
+                structure: 1,
+                registers: 2,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST1_multi2_post
+        728 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreMultiple { es: es(size), width: wq(q), structure: 1, registers: 2, post: true, rt, rn, rm }
+        }
+        // ST1_single_b
+        729 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 1,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST1_single_b_post
+        730 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 1,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // ST1_single_h
+        731 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 1,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST1_single_h_post
+        732 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 1,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // ST1_single_s
+        733 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 1,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST1_single_s_post
+        734 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 1,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // ST1_single_d
+        735 => {
+            let q = (word >> 30) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle { es: ESize::D, index: u8::from(q), structure: 1, post: false, rt, rn, rm: 0 }
+        }
+        // ST1_single_d_post
+        736 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle { es: ESize::D, index: u8::from(q), structure: 1, post: true, rt, rn, rm }
+        }
+        // ST2_single_b
+        737 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 2,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST2_single_b_post
+        738 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 2,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // ST2_single_h
+        739 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 2,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST2_single_h_post
+        740 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 2,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // ST2_single_s
+        741 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 2,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST2_single_s_post
+        742 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 2,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // ST2_single_d
+        743 => {
+            let q = (word >> 30) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle { es: ESize::D, index: u8::from(q), structure: 2, post: false, rt, rn, rm: 0 }
+        }
+        // ST2_single_d_post
+        744 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle { es: ESize::D, index: u8::from(q), structure: 2, post: true, rt, rn, rm }
+        }
+        // ST3_single_b
+        745 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 3,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST3_single_b_post
+        746 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 3,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // ST3_single_h
+        747 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 3,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST3_single_h_post
+        748 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 3,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // ST3_single_s
+        749 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 3,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST3_single_s_post
+        750 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 3,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // ST3_single_d
+        751 => {
+            let q = (word >> 30) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle { es: ESize::D, index: u8::from(q), structure: 3, post: false, rt, rn, rm: 0 }
+        }
+        // ST3_single_d_post
+        752 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle { es: ESize::D, index: u8::from(q), structure: 3, post: true, rt, rn, rm }
+        }
+        // ST4_single_b
+        753 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 4,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST4_single_b_post
+        754 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::B,
+                index: (u32::from(q) << 3 | u32::from(s) << 2 | size) as u8,
+                structure: 4,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // ST4_single_h
+        755 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 4,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST4_single_h_post
+        756 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let size1 = (word >> 11) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::H,
+                index: (u32::from(q) << 2 | u32::from(s) << 1 | u32::from(size1)) as u8,
+                structure: 4,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // ST4_single_s
+        757 => {
+            let q = (word >> 30) & 1 != 0;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 4,
+                post: false,
+                rt,
+                rn,
+                rm: 0,
+            }
+        }
+        // ST4_single_s_post
+        758 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let s = (word >> 12) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle {
+                es: ESize::S,
+                index: (u32::from(q) << 1 | u32::from(s)) as u8,
+                structure: 4,
+                post: true,
+                rt,
+                rn,
+                rm,
+            }
+        }
+        // ST4_single_d
+        759 => {
+            let q = (word >> 30) & 1 != 0;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle { es: ESize::D, index: u8::from(q), structure: 4, post: false, rt, rn, rm: 0 }
+        }
+        // ST4_single_d_post
+        760 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecStoreSingle { es: ESize::D, index: u8::from(q), structure: 4, post: true, rt, rn, rm }
+        }
+        // LD1R
+        761 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadReplicate { es: es(size), width: wq(q), structure: 1, post: false, rt, rn, rm: 0 }
+        }
+        // LD1R_post
+        762 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadReplicate { es: es(size), width: wq(q), structure: 1, post: true, rt, rn, rm }
+        }
+        // LD2R
+        763 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadReplicate { es: es(size), width: wq(q), structure: 2, post: false, rt, rn, rm: 0 }
+        }
+        // LD2R_post
+        764 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadReplicate { es: es(size), width: wq(q), structure: 2, post: true, rt, rn, rm }
+        }
+        // LD3R
+        765 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadReplicate { es: es(size), width: wq(q), structure: 3, post: false, rt, rn, rm: 0 }
+        }
+        // LD3R_post
+        766 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadReplicate { es: es(size), width: wq(q), structure: 3, post: true, rt, rn, rm }
+        }
+        // LD4R
+        767 => {
+            let q = (word >> 30) & 1 != 0;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadReplicate { es: es(size), width: wq(q), structure: 4, post: false, rt, rn, rm: 0 }
+        }
+        // LD4R_post
+        768 => {
+            let q = (word >> 30) & 1 != 0;
+            let rm = ((word >> 16) & 31) as Reg;
+            let size = (word >> 10) & 0x3;
+            let rn = ((word >> 5) & 31) as Reg;
+            let rt = (word & 31) as Reg;
+            Insn::VecLoadReplicate { es: es(size), width: wq(q), structure: 4, post: true, rt, rn, rm }
         }
         _ => return None,
     })

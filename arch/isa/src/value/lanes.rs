@@ -98,11 +98,6 @@ pub enum VecWidth {
 }
 
 impl VecWidth {
-    /// The width of a vector form: 128 bits when the `Q` field is one, else 64.
-    pub const fn from_q(q: u32) -> VecWidth {
-        if q & 1 == 0 { VecWidth::D8 } else { VecWidth::Q16 }
-    }
-
     /// Bytes: 1, 2, 4, 8 or 16.
     pub const fn bytes(self) -> u32 {
         1 << self as u32
