@@ -1,0 +1,1 @@
+//! Exclusives and atomic memory operations.

@@ -1,0 +1,1 @@
+//! System registers and instructions, hints, barriers, exception generation.
