@@ -2,7 +2,7 @@
 
 use super::arith::abs;
 use super::parts::{Kind, Unpacked, unpack};
-use super::{FpSize, Fpcr, IOC};
+use super::{FpSize, Fpcr, IOC, host};
 use std::cmp::Ordering;
 
 /// The relation that a lane-wise comparison tests.
@@ -39,6 +39,9 @@ pub(super) fn order(a: &Unpacked, b: &Unpacked) -> Ordering {
 /// The order, or `None` when a NaN makes them unordered; `signal` says whether a quiet NaN sets IOC as well.
 #[inline]
 fn partial_order(size: FpSize, a: u64, b: u64, signal: bool, fpcr: Fpcr, flags: &mut u32) -> Option<Ordering> {
+    if let Some(order) = host::order(size, a, b) {
+        return Some(order);
+    }
     let ua = unpack(size, a, fpcr, flags);
     let ub = unpack(size, b, fpcr, flags);
     if ua.is_nan() || ub.is_nan() {

@@ -7,6 +7,8 @@
 //!   detects before rounding, x86 after) can have happened;
 //! - IXC is already set, as it is soon after a program's first division, so that it does not matter whether the result is exact.
 //!
+//! Comparisons need the operands' condition only.
+//!
 //! IEEE-754 defines the result of these five operations exactly, so that any conforming host gives the same bits.
 
 use super::{FpRounding, FpSize, Fpcr, IXC};
@@ -74,6 +76,14 @@ macro_rules! paths {
             }
 
             #[inline]
+            pub fn order(a: $bits, b: $bits) -> Option<std::cmp::Ordering> {
+                if !plain(a) || !plain(b) {
+                    return None;
+                }
+                <$float>::from_bits(a).partial_cmp(&<$float>::from_bits(b))
+            }
+
+            #[inline]
             pub fn sqrt(a: $bits) -> Option<u64> {
                 if !plain(a) || a >> (<$bits>::BITS - 1) != 0 {
                     return None;
@@ -95,6 +105,16 @@ macro_rules! paths {
 
 paths!(single, f32, u32, 23);
 paths!(double, f64, u64, 52);
+
+/// The order of two operands that are zero or normal, in any mode: neither an exception nor flushing can occur.
+#[inline]
+pub(super) fn order(size: FpSize, a: u64, b: u64) -> Option<std::cmp::Ordering> {
+    match size {
+        FpSize::Single => single::order(a as u32, b as u32),
+        FpSize::Double => double::order(a, b),
+        FpSize::Half => None,
+    }
+}
 
 macro_rules! dispatch {
     ($(#[$doc:meta])* $name:ident ( $($operand:ident),+ )) => {
