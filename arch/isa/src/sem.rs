@@ -18,7 +18,7 @@ mod simd;
 mod system;
 
 pub use crate::value::int::BinaryOp;
-pub use fp::SemFp;
+pub use fp::{SemFp, ValueFp};
 pub use int::{PlainValues, SemInt};
 pub use simd::{SemVec, ValueVec};
 
