@@ -249,7 +249,8 @@ pub trait Sem: SemInt + SemFp + SemVec {
 /// Whatever a primitive of the engine stopped it with; no register has changed then.
 #[inline]
 pub fn execute<S: Sem>(s: &mut S, insn: &Insn) -> Result<Flow, S::Stop> {
-    match fp::execute(s, insn).or_else(|| simd::execute(s, insn)) {
+    let known = memory::execute(s, insn).or_else(|| atomic::execute(s, insn));
+    match known.or_else(|| fp::execute(s, insn)).or_else(|| simd::execute(s, insn)) {
         Some(result) => result.map(|()| Flow::Next),
         None => Err(s.undefined()),
     }
