@@ -201,10 +201,23 @@ impl HostAddress {
         debug_assert!(self.0 % 16 == 0);
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("cmpxchg16b") {
-            // SAFETY: the host has the instruction; 16 mapped bytes, 16-byte aligned.
-            return unsafe {
-                core::arch::x86_64::cmpxchg16b(self.ptr(), expected, new, Ordering::SeqCst, Ordering::SeqCst)
-            };
+            let (mut low, mut high) = (expected as u64, (expected >> 64) as u64);
+            // SAFETY: the host has the instruction; 16 mapped bytes, 16-byte aligned; RBX, which the compiler keeps for itself, is exchanged in and
+            // restored. (The library's cmpxchg16b needs the feature enabled for the whole crate, else it calls a libatomic that is not there.)
+            unsafe {
+                core::arch::asm!(
+                    "xchg rsi, rbx",
+                    "lock cmpxchg16b [rdi]",
+                    "mov rbx, rsi",
+                    in("rdi") self.ptr::<u128>(),
+                    inout("rsi") new as u64 => _,
+                    in("rcx") (new >> 64) as u64,
+                    inout("rax") low,
+                    inout("rdx") high,
+                    options(nostack),
+                );
+            }
+            return u128::from(low) | u128::from(high) << 64;
         }
         self.compare_exchange128_locked(expected, new)
     }

@@ -26,6 +26,8 @@ pub mod state;
 mod stepping;
 pub mod stop;
 pub mod sysreg;
+#[cfg(test)]
+mod testing;
 pub mod timer;
 mod vcpu;
 
