@@ -1,12 +1,11 @@
 //! System registers: one table of rows says for each encoding who may access it, where it is stored, which bits exist and what a write causes.
 
 mod access;
-mod encoding;
 mod maintenance;
 mod special;
 mod table;
 
-pub use encoding::SysEnc;
+pub use isa::operand::SysEnc;
 pub use maintenance::ZVA_BYTES;
 pub use special::{FPCR_MASK, FPSR_MASK, Special};
 pub use table::{ROWS, SLOT_COUNT, Slot, find};
