@@ -298,17 +298,6 @@ impl Vcpu {
         true
     }
 
-    /// An engine begins to execute guest code on this thread: from now on TLB maintenance of other vCPUs waits for `poll`.
-    pub fn enter_guest(&mut self) {
-        self.shared.set_running(true);
-    }
-
-    /// The engine stops executing guest code.
-    pub fn leave_guest(&mut self) {
-        self.shared.set_running(false);
-        self.publish_counters();
-    }
-
     /// True when instructions must go one by one through [`Vcpu::step`]: self-hosted debug is at work, or PSTATE.IL or PSTATE.SS is set.
     #[inline]
     pub fn needs_stepping(&self) -> bool {
