@@ -136,6 +136,7 @@ pub struct Vcpu {
     pub(crate) shoot_waits: Vec<u64>,
     pub(crate) shoot_pending: bool,
     pub(crate) wfe_spins: u32,
+    pub(crate) last_wfe: u64,
 }
 
 impl std::fmt::Debug for Vcpu {
@@ -171,6 +172,7 @@ impl Vcpu {
             shoot_waits: vec![0; vm.vcpus.len()],
             shoot_pending: false,
             wfe_spins: 0,
+            last_wfe: 0,
             vm,
         });
         v.reset(0, [0; 4]);

@@ -16,6 +16,8 @@ const SCTLR_NTWE: u64 = 1 << 18;
 const WFE_NAP: Duration = Duration::from_micros(50);
 /// WFEs in a row that only spin, before they begin to nap.
 const WFE_SPINS: u32 = 64;
+/// A WFE that comes this much later (ticks) than the last one begins a new wait.
+const WFE_FRESH: u64 = 20_000;
 
 impl Vcpu {
     fn wait_trapped(&self, bit: u64) -> bool {
@@ -59,6 +61,11 @@ impl Vcpu {
         if self.wake_pending() {
             return Ok(());
         }
+        let now = self.counter();
+        if now.wrapping_sub(self.last_wfe) > WFE_FRESH {
+            self.wfe_spins = 0;
+        }
+        self.last_wfe = now;
         self.wfe_spins += 1;
         if self.wfe_spins < WFE_SPINS {
             std::hint::spin_loop();
@@ -69,6 +76,8 @@ impl Vcpu {
             deadline = deadline.min(tick);
         }
         self.sleep_until(deadline, Some(WFE_NAP));
+        self.wfe_spins = WFE_SPINS / 2;
+        self.last_wfe = self.counter();
         Ok(())
     }
 
