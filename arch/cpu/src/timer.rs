@@ -150,6 +150,9 @@ impl Vcpu {
     }
 }
 
+/// The timer thread looks at least this often.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+
 #[derive(Debug)]
 struct Wheel {
     /// Futex word: bumped to wake the thread.
@@ -219,7 +222,11 @@ fn run(wheel: &Wheel, vm: &Weak<VmShared>) {
             }
             wheel.sleeping_until.store(earliest, Ordering::SeqCst);
             // A deadline stored between the scan and this line compared itself with u64::MAX and has bumped the word.
-            vm.clock.host_time_until(earliest).unwrap_or(Duration::from_millis(500)).min(Duration::from_millis(500))
+            vm.clock.host_time_until(earliest).filter(|t| *t < LONGEST_SLEEP).unwrap_or_else(|| {
+                // A paused clock (or a far deadline): whatever is published next wakes the thread.
+                wheel.sleeping_until.store(u64::MAX, Ordering::SeqCst);
+                LONGEST_SLEEP
+            })
         };
         futex::wait(&wheel.word, word, Some(timeout));
     }

@@ -137,6 +137,7 @@ pub struct Vcpu {
     pub(crate) shoot_pending: bool,
     pub(crate) wfe_spins: u32,
     pub(crate) last_wfe: u64,
+    pub(crate) yields: u32,
 }
 
 impl std::fmt::Debug for Vcpu {
@@ -173,6 +174,7 @@ impl Vcpu {
             shoot_pending: false,
             wfe_spins: 0,
             last_wfe: 0,
+            yields: 0,
             vm,
         });
         v.reset(0, [0; 4]);

@@ -4,5 +4,6 @@ mod code;
 mod idle;
 mod run;
 mod sem;
+mod vector;
 
 pub(crate) use code::CodeCache;
