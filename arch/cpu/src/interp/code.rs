@@ -70,9 +70,12 @@ pub(crate) fn features_of(c: &CpuConfig) -> Features {
         (F::Wfxt, isar2, 0, 2),
         (F::Sb, isar1, 36, 1),
     ];
-    offered.into_iter().fold(Features::NONE, |set, (feature, register, shift, least)| {
-        if c.id_field(register, shift) >= least { set.with(feature) } else { set }
-    })
+    offered.into_iter().fold(
+        Features::NONE,
+        |set, (feature, register, shift, least)| {
+            if c.id_field(register, shift) >= least { set.with(feature) } else { set }
+        },
+    )
 }
 
 impl CodeCache {

@@ -173,14 +173,23 @@ impl Sem for Vcpu {
         match access.kind {
             AccessKind::Normal => self.write(address, size, value),
             AccessKind::Unprivileged => self.store_unprivileged(address, size, value),
-            AccessKind::Acquire | AccessKind::AcquirePc | AccessKind::Release => self.store_release(address, size, value),
+            AccessKind::Acquire | AccessKind::AcquirePc | AccessKind::Release => {
+                self.store_release(address, size, value)
+            }
         }
     }
 
     fn atomic_rmw(&mut self, address: u64, size: Size, op: AtomicOp, _order: Order, operand: u64) -> Result<u64, Trap> {
         Vcpu::atomic_rmw(self, address, bytes(size), op.into(), operand)
     }
-    fn compare_and_swap(&mut self, address: u64, size: Size, _order: Order, expected: u64, new: u64) -> Result<u64, Trap> {
+    fn compare_and_swap(
+        &mut self,
+        address: u64,
+        size: Size,
+        _order: Order,
+        expected: u64,
+        new: u64,
+    ) -> Result<u64, Trap> {
         Vcpu::compare_and_swap(self, address, bytes(size), expected, new)
     }
     fn compare_and_swap_pair(

@@ -19,3 +19,5 @@ impl ValueVec for Vcpu {
         self.arch.v[usize::from(r & 31)] = value;
     }
 }
+
+impl isa::sem::SemFp for Vcpu {}

@@ -237,11 +237,11 @@ fn permissions_by_the_table_of_the_manual() {
         let w = Walk { ap, ..cached_walk() };
         let el1 = Privilege { el1: true, pan: false };
         let el0 = Privilege { el1: false, pan: false };
-        assert_eq!(w.permissions(el1, 0), (true, el1_write, !el0_write));
-        assert_eq!(w.permissions(el0, 0), (el0_read, el0_write, true), "execute-only for EL0 is allowed");
-        assert_eq!(w.permissions(Privilege { el1: true, pan: true }, 0).0, !el0_read, "PAN");
-        assert_eq!(w.permissions(el1, 1 << 19).2, !el1_write, "WXN at EL1");
-        assert_eq!(w.permissions(el0, 1 << 19).2, !el0_write, "WXN at EL0");
+        assert_eq!(w.permissions(el1, 1), (true, el1_write, !el0_write));
+        assert_eq!(w.permissions(el0, 1), (el0_read, el0_write, true), "execute-only for EL0 is allowed");
+        assert_eq!(w.permissions(Privilege { el1: true, pan: true }, 1).0, !el0_read, "PAN");
+        assert_eq!(w.permissions(el1, 1 << 19 | 1).2, !el1_write, "WXN at EL1");
+        assert_eq!(w.permissions(el0, 1 << 19 | 1).2, !el0_write, "WXN at EL0");
     }
 }
 
