@@ -1,7 +1,7 @@
 //! SIMD&FP registers, status and memory accesses for the meaning functions.
 
 use isa::insn::Reg;
-use isa::operand::VecWidth;
+use isa::simd::VecWidth;
 use isa::sem::{ValueFp, ValueVec};
 use isa::value::softfloat::Fpcr;
 
