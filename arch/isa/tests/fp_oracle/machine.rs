@@ -5,6 +5,21 @@ use super::oracle::{Input, Output};
 use isa::fp::Fpcr;
 use isa::insn::{AtomicOp, BarrierDomain, BarrierTypes, BranchKind, Insn, PstateField, Reg, Size, SysEnc};
 use isa::sem::{self, Access, Flow, Order, PlainValues, Sem, SemTypes, ValueFp, ValueVec};
+use isa::simd::VecWidth;
+
+/// Primitives that no floating-point instruction may use: those that can stop do, the others panic.
+macro_rules! foreign {
+    ($(fn $name:ident($($argument:ty),*) -> Result<$result:ty>;)*) => {
+        $(fn $name(&mut self, $(_: $argument),*) -> Result<$result, String> {
+            Err(concat!(stringify!($name), " in a floating-point instruction").to_owned())
+        })*
+    };
+    ($(fn $name:ident($($argument:ty),*) -> $result:ty;)*) => {
+        $(fn $name(&mut self, $(_: $argument),*) -> $result {
+            panic!(concat!(stringify!($name), " in a floating-point instruction"))
+        })*
+    };
+}
 
 pub struct Machine {
     v: [u128; 32],
@@ -70,20 +85,13 @@ impl ValueVec for Machine {
     fn set_v(&mut self, r: Reg, value: u128) {
         self.v[usize::from(r)] = value;
     }
-}
-
-/// Primitives that no floating-point instruction may use: those that can stop do, the others panic.
-macro_rules! foreign {
-    ($(fn $name:ident($($argument:ty),*) -> Result<$result:ty>;)*) => {
-        $(fn $name(&mut self, $(_: $argument),*) -> Result<$result, String> {
-            Err(concat!(stringify!($name), " in a floating-point instruction").to_owned())
-        })*
-    };
-    ($(fn $name:ident($($argument:ty),*) -> $result:ty;)*) => {
-        $(fn $name(&mut self, $(_: $argument),*) -> $result {
-            panic!(concat!(stringify!($name), " in a floating-point instruction"))
-        })*
-    };
+    fn set_saturated(&mut self) {
+        self.fpsr |= 1 << 27;
+    }
+    foreign! {
+        fn vec_load(u64, VecWidth, VecWidth) -> Result<u128>;
+        fn vec_store(u64, VecWidth, VecWidth, u128) -> Result<()>;
+    }
 }
 
 impl Sem for Machine {
