@@ -227,7 +227,7 @@ fn emit_constructors(rows: &[Row], out: &mut String) {
             let _ = writeln!(out, "let {} = {value};", field.name);
         }
         if !guard.is_empty() {
-            let _ = writeln!(out, "if !({guard}) {{ return None; }}");
+            let _ = writeln!(out, "let allocated = {guard};\nif !allocated {{ return None; }}");
         }
         let _ = writeln!(out, "Insn::{}\n}}", row.instruction);
     }

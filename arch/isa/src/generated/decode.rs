@@ -14685,7 +14685,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imms = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(bitmask(sf, n, immr, imms).is_some()) {
+            let allocated = bitmask(sf, n, immr, imms).is_some();
+            if !allocated {
                 return None;
             }
             Insn::LogicalImm {
@@ -14705,7 +14706,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imms = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(bitmask(sf, n, immr, imms).is_some()) {
+            let allocated = bitmask(sf, n, immr, imms).is_some();
+            if !allocated {
                 return None;
             }
             Insn::LogicalImm {
@@ -14725,7 +14727,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imms = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(bitmask(sf, n, immr, imms).is_some()) {
+            let allocated = bitmask(sf, n, immr, imms).is_some();
+            if !allocated {
                 return None;
             }
             Insn::LogicalImm {
@@ -14745,7 +14748,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imms = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(bitmask(sf, n, immr, imms).is_some()) {
+            let allocated = bitmask(sf, n, immr, imms).is_some();
+            if !allocated {
                 return None;
             }
             Insn::LogicalImm { sf, op: LogicalOp::And, setflags: true, rd, rn, imm: bitmask_or_zero(sf, n, immr, imms) }
@@ -14756,7 +14760,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let hw = (word >> 21) & 0x3;
             let imm16 = (word >> 5) & 0xffff;
             let rd = (word & 31) as Reg;
-            if !(sf || hw < 2) {
+            let allocated = sf || hw < 2;
+            if !allocated {
                 return None;
             }
             Insn::MoveWide { sf, op: MoveWideOp::N, rd, shift: (hw * 16) as u8, imm: imm16 as u16 }
@@ -14767,7 +14772,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let hw = (word >> 21) & 0x3;
             let imm16 = (word >> 5) & 0xffff;
             let rd = (word & 31) as Reg;
-            if !(sf || hw < 2) {
+            let allocated = sf || hw < 2;
+            if !allocated {
                 return None;
             }
             Insn::MoveWide { sf, op: MoveWideOp::Z, rd, shift: (hw * 16) as u8, imm: imm16 as u16 }
@@ -14778,7 +14784,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let hw = (word >> 21) & 0x3;
             let imm16 = (word >> 5) & 0xffff;
             let rd = (word & 31) as Reg;
-            if !(sf || hw < 2) {
+            let allocated = sf || hw < 2;
+            if !allocated {
                 return None;
             }
             Insn::MoveWide { sf, op: MoveWideOp::K, rd, shift: (hw * 16) as u8, imm: imm16 as u16 }
@@ -14791,7 +14798,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imms = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(n == sf && (sf || (immr < 32 && imms < 32))) {
+            let allocated = n == sf && (sf || (immr < 32 && imms < 32));
+            if !allocated {
                 return None;
             }
             Insn::Bitfield { sf, op: BitfieldOp::Signed, rd, rn, immr: immr as u8, imms: imms as u8 }
@@ -14804,7 +14812,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imms = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(n == sf && (sf || (immr < 32 && imms < 32))) {
+            let allocated = n == sf && (sf || (immr < 32 && imms < 32));
+            if !allocated {
                 return None;
             }
             Insn::Bitfield { sf, op: BitfieldOp::Insert, rd, rn, immr: immr as u8, imms: imms as u8 }
@@ -14817,7 +14826,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imms = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(n == sf && (sf || (immr < 32 && imms < 32))) {
+            let allocated = n == sf && (sf || (immr < 32 && imms < 32));
+            if !allocated {
                 return None;
             }
             Insn::Bitfield { sf, op: BitfieldOp::Unsigned, rd, rn, immr: immr as u8, imms: imms as u8 }
@@ -14830,7 +14840,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imms = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(n == sf && (sf || imms < 32)) {
+            let allocated = n == sf && (sf || imms < 32);
+            if !allocated {
                 return None;
             }
             Insn::Extract { sf, rd, rn, rm, lsb: imms as u8 }
@@ -14911,7 +14922,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
         // HINT
         35 => {
             let imm7 = (word >> 5) & 0x7f;
-            if !(!matches!(imm7, 1..=5 | 16)) {
+            let allocated = !matches!(imm7, 1..=5 | 16);
+            if !allocated {
                 return None;
             }
             Insn::Nop
@@ -15083,7 +15095,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm6 = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(sf || imm6 < 32) {
+            let allocated = sf || imm6 < 32;
+            if !allocated {
                 return None;
             }
             Insn::LogicalShifted {
@@ -15106,7 +15119,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm6 = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(sf || imm6 < 32) {
+            let allocated = sf || imm6 < 32;
+            if !allocated {
                 return None;
             }
             Insn::LogicalShifted {
@@ -15129,7 +15143,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm6 = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(sf || imm6 < 32) {
+            let allocated = sf || imm6 < 32;
+            if !allocated {
                 return None;
             }
             Insn::LogicalShifted {
@@ -15152,7 +15167,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm6 = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(sf || imm6 < 32) {
+            let allocated = sf || imm6 < 32;
+            if !allocated {
                 return None;
             }
             Insn::LogicalShifted {
@@ -15175,7 +15191,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm6 = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(sf || imm6 < 32) {
+            let allocated = sf || imm6 < 32;
+            if !allocated {
                 return None;
             }
             Insn::LogicalShifted {
@@ -15198,7 +15215,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm6 = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(sf || imm6 < 32) {
+            let allocated = sf || imm6 < 32;
+            if !allocated {
                 return None;
             }
             Insn::LogicalShifted {
@@ -15221,7 +15239,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm6 = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(sf || imm6 < 32) {
+            let allocated = sf || imm6 < 32;
+            if !allocated {
                 return None;
             }
             Insn::LogicalShifted {
@@ -15244,7 +15263,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm6 = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(sf || imm6 < 32) {
+            let allocated = sf || imm6 < 32;
+            if !allocated {
                 return None;
             }
             Insn::LogicalShifted {
@@ -15267,7 +15287,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm6 = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(shift != 3 && (sf || imm6 < 32)) {
+            let allocated = shift != 3 && (sf || imm6 < 32);
+            if !allocated {
                 return None;
             }
             Insn::AddSubShifted {
@@ -15289,7 +15310,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm3 = (word >> 10) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(imm3 <= 4) {
+            let allocated = imm3 <= 4;
+            if !allocated {
                 return None;
             }
             Insn::AddSubExtended {
@@ -15311,7 +15333,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm6 = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(shift != 3 && (sf || imm6 < 32)) {
+            let allocated = shift != 3 && (sf || imm6 < 32);
+            if !allocated {
                 return None;
             }
             Insn::AddSubShifted {
@@ -15333,7 +15356,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm3 = (word >> 10) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(imm3 <= 4) {
+            let allocated = imm3 <= 4;
+            if !allocated {
                 return None;
             }
             Insn::AddSubExtended {
@@ -15355,7 +15379,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm6 = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(shift != 3 && (sf || imm6 < 32)) {
+            let allocated = shift != 3 && (sf || imm6 < 32);
+            if !allocated {
                 return None;
             }
             Insn::AddSubShifted {
@@ -15377,7 +15402,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm3 = (word >> 10) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(imm3 <= 4) {
+            let allocated = imm3 <= 4;
+            if !allocated {
                 return None;
             }
             Insn::AddSubExtended {
@@ -15399,7 +15425,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm6 = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(shift != 3 && (sf || imm6 < 32)) {
+            let allocated = shift != 3 && (sf || imm6 < 32);
+            if !allocated {
                 return None;
             }
             Insn::AddSubShifted {
@@ -15421,7 +15448,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm3 = (word >> 10) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(imm3 <= 4) {
+            let allocated = imm3 <= 4;
+            if !allocated {
                 return None;
             }
             Insn::AddSubExtended {
@@ -15842,7 +15870,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rel = (word >> 15) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(rs & 1 == 0 && rt & 1 == 0) {
+            let allocated = rs & 1 == 0 && rt & 1 == 0;
+            if !allocated {
                 return None;
             }
             Insn::CompareSwapPair { size: Size::of_register(sz), acquire: acq, release: rel, rs, rt, rn }
@@ -15915,7 +15944,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm9 = (word >> 12) & 0x1ff;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(size < 2 || (size == 2 && !w)) {
+            let allocated = size < 2 || (size == 2 && !w);
+            if !allocated {
                 return None;
             }
             Insn::LoadAcquire {
@@ -16160,7 +16190,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm9 = (word >> 12) & 0x1ff;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(size < 2 || (size == 2 && !w)) {
+            let allocated = size < 2 || (size == 2 && !w);
+            if !allocated {
                 return None;
             }
             Insn::LoadImm {
@@ -16211,7 +16242,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm9 = (word >> 12) & 0x1ff;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(size < 2 || (size == 2 && !w)) {
+            let allocated = size < 2 || (size == 2 && !w);
+            if !allocated {
                 return None;
             }
             Insn::LoadImm {
@@ -16262,7 +16294,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm9 = (word >> 12) & 0x1ff;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(size < 2 || (size == 2 && !w)) {
+            let allocated = size < 2 || (size == 2 && !w);
+            if !allocated {
                 return None;
             }
             Insn::LoadImm {
@@ -16313,7 +16346,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm9 = (word >> 12) & 0x1ff;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(size < 2 || (size == 2 && !w)) {
+            let allocated = size < 2 || (size == 2 && !w);
+            if !allocated {
                 return None;
             }
             Insn::LoadImm {
@@ -16366,7 +16400,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm12 = (word >> 10) & 0xfff;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(size < 2 || (size == 2 && !w)) {
+            let allocated = size < 2 || (size == 2 && !w);
+            if !allocated {
                 return None;
             }
             Insn::LoadImm {
@@ -16389,7 +16424,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let s = (word >> 12) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(option & 2 != 0) {
+            let allocated = option & 2 != 0;
+            if !allocated {
                 return None;
             }
             Insn::StoreReg {
@@ -16409,7 +16445,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let s = (word >> 12) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(option & 2 != 0) {
+            let allocated = option & 2 != 0;
+            if !allocated {
                 return None;
             }
             Insn::LoadReg {
@@ -16431,7 +16468,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let s = (word >> 12) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(option & 2 != 0 && (size < 2 || (size == 2 && !w))) {
+            let allocated = option & 2 != 0 && (size < 2 || (size == 2 && !w));
+            if !allocated {
                 return None;
             }
             Insn::LoadReg {
@@ -16447,7 +16485,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
         // PRFM_reg
         175 => {
             let option = (word >> 13) & 0x7;
-            if !(option & 2 != 0) {
+            let allocated = option & 2 != 0;
+            if !allocated {
                 return None;
             }
             Insn::Nop
@@ -17071,7 +17110,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let scale = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(sf || scale >= 32) {
+            let allocated = sf || scale >= 32;
+            if !allocated {
                 return None;
             }
             Insn::GprToFp { size: FpSize::of_field(sz), sf, unsigned: false, fraction_bits: (64 - scale) as u8, rd, rn }
@@ -17083,7 +17123,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let scale = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(sf || scale >= 32) {
+            let allocated = sf || scale >= 32;
+            if !allocated {
                 return None;
             }
             Insn::FpToGpr {
@@ -17103,7 +17144,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let scale = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(sf || scale >= 32) {
+            let allocated = sf || scale >= 32;
+            if !allocated {
                 return None;
             }
             Insn::GprToFp { size: FpSize::of_field(sz), sf, unsigned: true, fraction_bits: (64 - scale) as u8, rd, rn }
@@ -17115,7 +17157,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let scale = (word >> 10) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(sf || scale >= 32) {
+            let allocated = sf || scale >= 32;
+            if !allocated {
                 return None;
             }
             Insn::FpToGpr {
@@ -17135,7 +17178,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpBin { op: FpBinOp::MaxNum, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17147,7 +17191,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpBin { op: FpBinOp::Add, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17159,7 +17204,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpBin { op: FpBinOp::MulX, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17171,7 +17217,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpBin { op: FpBinOp::Max, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17183,7 +17230,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpBin { op: FpBinOp::RecipStep, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17195,7 +17243,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpBin { op: FpBinOp::MinNum, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17207,7 +17256,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpBin { op: FpBinOp::Sub, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17219,7 +17269,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpBin { op: FpBinOp::Min, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17231,7 +17282,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpBin { op: FpBinOp::RsqrtStep, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17243,7 +17295,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpBin { op: FpBinOp::Mul, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17255,7 +17308,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpBin { op: FpBinOp::Div, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17267,7 +17321,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpBin { op: FpBinOp::AbsDiff, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17279,7 +17334,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpMulAdd { op: FpMulAddOp::MulAdd, shape: FpShape::vector(q, sz), rd, rn, rm, ra: rd }
@@ -17291,7 +17347,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpMulAdd { op: FpMulAddOp::MulSub, shape: FpShape::vector(q, sz), rd, rn, rm, ra: rd }
@@ -17303,7 +17360,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpPairwise { op: FpBinOp::MaxNum, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17315,7 +17373,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpPairwise { op: FpBinOp::Add, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17327,7 +17386,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpPairwise { op: FpBinOp::Max, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17339,7 +17399,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpPairwise { op: FpBinOp::MinNum, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17351,7 +17412,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpPairwise { op: FpBinOp::Min, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17363,7 +17425,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpCompareMask { relation: FpRelation::Equal, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17375,7 +17438,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpCompareMask { relation: FpRelation::GreaterEqual, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17387,7 +17451,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpCompareMask { relation: FpRelation::AbsGreaterEqual, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17399,7 +17464,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpCompareMask { relation: FpRelation::Greater, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17411,7 +17477,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpCompareMask { relation: FpRelation::AbsGreater, shape: FpShape::vector(q, sz), rd, rn, rm }
@@ -17494,7 +17561,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpCompareMaskZero {
@@ -17511,7 +17579,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpCompareMaskZero {
@@ -17528,7 +17597,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpCompareMaskZero {
@@ -17545,7 +17615,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpCompareMaskZero {
@@ -17562,7 +17633,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpCompareMaskZero {
@@ -17579,7 +17651,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpToIntLanes {
@@ -17597,7 +17670,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpToIntLanes {
@@ -17615,7 +17689,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpToIntLanes {
@@ -17633,7 +17708,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpToIntLanes {
@@ -17651,7 +17727,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpToIntLanes {
@@ -17669,7 +17746,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpToIntLanes {
@@ -17687,7 +17765,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpToIntLanes {
@@ -17705,7 +17784,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpToIntLanes {
@@ -17723,7 +17803,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpToIntLanes {
@@ -17741,7 +17822,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpToIntLanes {
@@ -17759,7 +17841,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::IntToFpLanes { shape: FpShape::vector(q, sz), unsigned: false, fraction_bits: 0, rd, rn }
@@ -17770,7 +17853,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::IntToFpLanes { shape: FpShape::vector(q, sz), unsigned: true, fraction_bits: 0, rd, rn }
@@ -17781,7 +17865,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpUn { op: FpUnOp::RecipEstimate, shape: FpShape::vector(q, sz), rd, rn }
@@ -17792,7 +17877,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpUn { op: FpUnOp::RsqrtEstimate, shape: FpShape::vector(q, sz), rd, rn }
@@ -17803,7 +17889,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpUn { op: FpUnOp::Abs, shape: FpShape::vector(q, sz), rd, rn }
@@ -17814,7 +17901,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpUn { op: FpUnOp::Neg, shape: FpShape::vector(q, sz), rd, rn }
@@ -17825,7 +17913,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpUn { op: FpUnOp::Sqrt, shape: FpShape::vector(q, sz), rd, rn }
@@ -17836,7 +17925,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpRoundToInt {
@@ -17853,7 +17943,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpRoundToInt {
@@ -17870,7 +17961,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpRoundToInt {
@@ -17887,7 +17979,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpRoundToInt { rounding: Some(FpRounding::Zero), exact: false, shape: FpShape::vector(q, sz), rd, rn }
@@ -17898,7 +17991,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpRoundToInt {
@@ -17915,7 +18009,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpRoundToInt { rounding: None, exact: true, shape: FpShape::vector(q, sz), rd, rn }
@@ -17926,7 +18021,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let sz = (word >> 22) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || !sz) {
+            let allocated = q || !sz;
+            if !allocated {
                 return None;
             }
             Insn::FpRoundToInt { rounding: None, exact: false, shape: FpShape::vector(q, sz), rd, rn }
@@ -18291,7 +18387,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q) {
+            let allocated = q;
+            if !allocated {
                 return None;
             }
             Insn::FpMulAddElement {
@@ -18327,7 +18424,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q) {
+            let allocated = q;
+            if !allocated {
                 return None;
             }
             Insn::FpMulAddElement {
@@ -18363,7 +18461,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q) {
+            let allocated = q;
+            if !allocated {
                 return None;
             }
             Insn::FpBinElement { op: FpBinOp::Mul, shape: FpShape::vector(q, true), rd, rn, rm, index: u8::from(h) }
@@ -18392,7 +18491,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q) {
+            let allocated = q;
+            if !allocated {
                 return None;
             }
             Insn::FpBinElement { op: FpBinOp::MulX, shape: FpShape::vector(q, true), rd, rn, rm, index: u8::from(h) }
@@ -18527,7 +18627,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immhb = (word >> 16) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q) {
+            let allocated = q;
+            if !allocated {
                 return None;
             }
             Insn::IntToFpLanes {
@@ -18559,7 +18660,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immhb = (word >> 16) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q) {
+            let allocated = q;
+            if !allocated {
                 return None;
             }
             Insn::FpToIntLanes {
@@ -18591,7 +18693,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immhb = (word >> 16) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q) {
+            let allocated = q;
+            if !allocated {
                 return None;
             }
             Insn::IntToFpLanes {
@@ -18623,7 +18726,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immhb = (word >> 16) & 0x3f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q) {
+            let allocated = q;
+            if !allocated {
                 return None;
             }
             Insn::FpToIntLanes {
@@ -18765,7 +18869,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Shadd, es: es(size), width: wq(q), rd, rn, rm }
@@ -18777,7 +18882,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Uhadd, es: es(size), width: wq(q), rd, rn, rm }
@@ -18789,7 +18895,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Sqadd, es: es(size), width: wq(q), rd, rn, rm }
@@ -18809,7 +18916,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Uqadd, es: es(size), width: wq(q), rd, rn, rm }
@@ -18829,7 +18937,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Srhadd, es: es(size), width: wq(q), rd, rn, rm }
@@ -18841,7 +18950,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Urhadd, es: es(size), width: wq(q), rd, rn, rm }
@@ -18853,7 +18963,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Shsub, es: es(size), width: wq(q), rd, rn, rm }
@@ -18865,7 +18976,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Uhsub, es: es(size), width: wq(q), rd, rn, rm }
@@ -18877,7 +18989,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Sqsub, es: es(size), width: wq(q), rd, rn, rm }
@@ -18897,7 +19010,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Uqsub, es: es(size), width: wq(q), rd, rn, rm }
@@ -18917,7 +19031,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Cmgt, es: es(size), width: wq(q), rd, rn, rm }
@@ -18928,7 +19043,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Cmgt, es: es(size), width: ws(size), rd, rn, rm }
@@ -18940,7 +19056,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Cmhi, es: es(size), width: wq(q), rd, rn, rm }
@@ -18951,7 +19068,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Cmhi, es: es(size), width: ws(size), rd, rn, rm }
@@ -18963,7 +19081,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Cmge, es: es(size), width: wq(q), rd, rn, rm }
@@ -18974,7 +19093,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Cmge, es: es(size), width: ws(size), rd, rn, rm }
@@ -18986,7 +19106,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Cmhs, es: es(size), width: wq(q), rd, rn, rm }
@@ -18997,7 +19118,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Cmhs, es: es(size), width: ws(size), rd, rn, rm }
@@ -19009,7 +19131,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Smax, es: es(size), width: wq(q), rd, rn, rm }
@@ -19021,7 +19144,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Umax, es: es(size), width: wq(q), rd, rn, rm }
@@ -19033,7 +19157,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Smin, es: es(size), width: wq(q), rd, rn, rm }
@@ -19045,7 +19170,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Umin, es: es(size), width: wq(q), rd, rn, rm }
@@ -19057,7 +19183,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Sabd, es: es(size), width: wq(q), rd, rn, rm }
@@ -19069,7 +19196,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Uabd, es: es(size), width: wq(q), rd, rn, rm }
@@ -19081,7 +19209,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Add, es: es(size), width: wq(q), rd, rn, rm }
@@ -19092,7 +19221,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Add, es: es(size), width: ws(size), rd, rn, rm }
@@ -19104,7 +19234,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Sub, es: es(size), width: wq(q), rd, rn, rm }
@@ -19115,7 +19246,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Sub, es: es(size), width: ws(size), rd, rn, rm }
@@ -19127,7 +19259,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Cmtst, es: es(size), width: wq(q), rd, rn, rm }
@@ -19138,7 +19271,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Cmtst, es: es(size), width: ws(size), rd, rn, rm }
@@ -19150,7 +19284,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Cmeq, es: es(size), width: wq(q), rd, rn, rm }
@@ -19161,7 +19296,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Cmeq, es: es(size), width: ws(size), rd, rn, rm }
@@ -19173,7 +19309,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Mul, es: es(size), width: wq(q), rd, rn, rm }
@@ -19185,7 +19322,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 0) {
+            let allocated = size == 0;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Pmul, es: es(size), width: wq(q), rd, rn, rm }
@@ -19197,7 +19335,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Smaxp, es: es(size), width: wq(q), rd, rn, rm }
@@ -19209,7 +19348,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Umaxp, es: es(size), width: wq(q), rd, rn, rm }
@@ -19221,7 +19361,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Sminp, es: es(size), width: wq(q), rd, rn, rm }
@@ -19233,7 +19374,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Uminp, es: es(size), width: wq(q), rd, rn, rm }
@@ -19245,7 +19387,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Sqdmulh, es: es(size), width: wq(q), rd, rn, rm }
@@ -19256,7 +19399,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Sqdmulh, es: es(size), width: ws(size), rd, rn, rm }
@@ -19268,7 +19412,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Sqrdmulh, es: es(size), width: wq(q), rd, rn, rm }
@@ -19279,7 +19424,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Sqrdmulh, es: es(size), width: ws(size), rd, rn, rm }
@@ -19291,7 +19437,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBin { op: VecBinOp::Addp, es: es(size), width: wq(q), rd, rn, rm }
@@ -19303,7 +19450,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftReg { op: VecShiftRegOp::Sshl, es: es(size), width: wq(q), rd, rn, rm }
@@ -19314,7 +19462,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftReg { op: VecShiftRegOp::Sshl, es: es(size), width: ws(size), rd, rn, rm }
@@ -19326,7 +19475,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftReg { op: VecShiftRegOp::Ushl, es: es(size), width: wq(q), rd, rn, rm }
@@ -19337,7 +19487,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftReg { op: VecShiftRegOp::Ushl, es: es(size), width: ws(size), rd, rn, rm }
@@ -19349,7 +19500,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftReg { op: VecShiftRegOp::Sqshl, es: es(size), width: wq(q), rd, rn, rm }
@@ -19369,7 +19521,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftReg { op: VecShiftRegOp::Uqshl, es: es(size), width: wq(q), rd, rn, rm }
@@ -19389,7 +19542,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftReg { op: VecShiftRegOp::Srshl, es: es(size), width: wq(q), rd, rn, rm }
@@ -19400,7 +19554,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftReg { op: VecShiftRegOp::Srshl, es: es(size), width: ws(size), rd, rn, rm }
@@ -19412,7 +19567,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftReg { op: VecShiftRegOp::Urshl, es: es(size), width: wq(q), rd, rn, rm }
@@ -19423,7 +19579,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftReg { op: VecShiftRegOp::Urshl, es: es(size), width: ws(size), rd, rn, rm }
@@ -19435,7 +19592,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftReg { op: VecShiftRegOp::Sqrshl, es: es(size), width: wq(q), rd, rn, rm }
@@ -19455,7 +19613,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftReg { op: VecShiftRegOp::Uqrshl, es: es(size), width: wq(q), rd, rn, rm }
@@ -19475,7 +19634,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecTern { op: VecTernOp::Saba, es: es(size), width: wq(q), rd, rn, rm }
@@ -19487,7 +19647,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecTern { op: VecTernOp::Uaba, es: es(size), width: wq(q), rd, rn, rm }
@@ -19499,7 +19660,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecTern { op: VecTernOp::Mla, es: es(size), width: wq(q), rd, rn, rm }
@@ -19511,7 +19673,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecTern { op: VecTernOp::Mls, es: es(size), width: wq(q), rd, rn, rm }
@@ -19587,7 +19750,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecTern { op: VecTernOp::Sqrdmlah, es: es(size), width: wq(q), rd, rn, rm }
@@ -19598,7 +19762,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecTern { op: VecTernOp::Sqrdmlah, es: es(size), width: ws(size), rd, rn, rm }
@@ -19610,7 +19775,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecTern { op: VecTernOp::Sqrdmlsh, es: es(size), width: wq(q), rd, rn, rm }
@@ -19621,7 +19787,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecTern { op: VecTernOp::Sqrdmlsh, es: es(size), width: ws(size), rd, rn, rm }
@@ -19648,7 +19815,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::Rev64, es: es(size), width: wq(q), rd, rn }
@@ -19659,7 +19827,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 0) {
+            let allocated = size == 0;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::Rev16, es: es(size), width: wq(q), rd, rn }
@@ -19670,7 +19839,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size < 2) {
+            let allocated = size < 2;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::Rev32, es: es(size), width: wq(q), rd, rn }
@@ -19681,7 +19851,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::Cls, es: es(size), width: wq(q), rd, rn }
@@ -19692,7 +19863,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::Clz, es: es(size), width: wq(q), rd, rn }
@@ -19703,7 +19875,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 0) {
+            let allocated = size == 0;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::Cnt, es: es(size), width: wq(q), rd, rn }
@@ -19714,7 +19887,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::Sqabs, es: es(size), width: wq(q), rd, rn }
@@ -19732,7 +19906,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::Sqneg, es: es(size), width: wq(q), rd, rn }
@@ -19750,7 +19925,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::CmgtZero, es: es(size), width: wq(q), rd, rn }
@@ -19760,7 +19936,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::CmgtZero, es: es(size), width: ws(size), rd, rn }
@@ -19771,7 +19948,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::CmgeZero, es: es(size), width: wq(q), rd, rn }
@@ -19781,7 +19959,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::CmgeZero, es: es(size), width: ws(size), rd, rn }
@@ -19792,7 +19971,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::CmeqZero, es: es(size), width: wq(q), rd, rn }
@@ -19802,7 +19982,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::CmeqZero, es: es(size), width: ws(size), rd, rn }
@@ -19813,7 +19994,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::CmleZero, es: es(size), width: wq(q), rd, rn }
@@ -19823,7 +20005,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::CmleZero, es: es(size), width: ws(size), rd, rn }
@@ -19834,7 +20017,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::CmltZero, es: es(size), width: wq(q), rd, rn }
@@ -19844,7 +20028,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::CmltZero, es: es(size), width: ws(size), rd, rn }
@@ -19855,7 +20040,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::Abs, es: es(size), width: wq(q), rd, rn }
@@ -19865,7 +20051,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::Abs, es: es(size), width: ws(size), rd, rn }
@@ -19876,7 +20063,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::Neg, es: es(size), width: wq(q), rd, rn }
@@ -19886,7 +20074,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 3) {
+            let allocated = size == 3;
+            if !allocated {
                 return None;
             }
             Insn::VecUn { op: VecUnOp::Neg, es: es(size), width: ws(size), rd, rn }
@@ -19911,7 +20100,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBinAcc { op: VecBinOp::Suqadd, es: es(size), width: wq(q), rd, rn }
@@ -19929,7 +20119,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecBinAcc { op: VecBinOp::Usqadd, es: es(size), width: wq(q), rd, rn }
@@ -19947,7 +20138,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecPairLong { op: VecPairLongOp::Saddlp, accumulate: false, es: es(size), width: wq(q), rd, rn }
@@ -19958,7 +20150,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecPairLong { op: VecPairLongOp::Uaddlp, accumulate: false, es: es(size), width: wq(q), rd, rn }
@@ -19969,7 +20162,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecPairLong { op: VecPairLongOp::Saddlp, accumulate: true, es: es(size), width: wq(q), rd, rn }
@@ -19980,7 +20174,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecPairLong { op: VecPairLongOp::Uaddlp, accumulate: true, es: es(size), width: wq(q), rd, rn }
@@ -19991,7 +20186,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -20011,7 +20207,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -20030,7 +20227,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -20050,7 +20248,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -20069,7 +20268,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -20089,7 +20289,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -20108,7 +20309,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -20128,7 +20330,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecWiden { signed: false, es: es(size), upper: q, count: es(size).bits() as u8, rd, rn }
@@ -20139,7 +20342,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size < 2 || (size == 2 && q)) {
+            let allocated = size < 2 || (size == 2 && q);
+            if !allocated {
                 return None;
             }
             Insn::VecAcross { op: VecAcrossOp::Saddlv, es: es(size), width: wq(q), rd, rn }
@@ -20150,7 +20354,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size < 2 || (size == 2 && q)) {
+            let allocated = size < 2 || (size == 2 && q);
+            if !allocated {
                 return None;
             }
             Insn::VecAcross { op: VecAcrossOp::Uaddlv, es: es(size), width: wq(q), rd, rn }
@@ -20161,7 +20366,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size < 2 || (size == 2 && q)) {
+            let allocated = size < 2 || (size == 2 && q);
+            if !allocated {
                 return None;
             }
             Insn::VecAcross { op: VecAcrossOp::Smaxv, es: es(size), width: wq(q), rd, rn }
@@ -20172,7 +20378,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size < 2 || (size == 2 && q)) {
+            let allocated = size < 2 || (size == 2 && q);
+            if !allocated {
                 return None;
             }
             Insn::VecAcross { op: VecAcrossOp::Umaxv, es: es(size), width: wq(q), rd, rn }
@@ -20183,7 +20390,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size < 2 || (size == 2 && q)) {
+            let allocated = size < 2 || (size == 2 && q);
+            if !allocated {
                 return None;
             }
             Insn::VecAcross { op: VecAcrossOp::Sminv, es: es(size), width: wq(q), rd, rn }
@@ -20194,7 +20402,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size < 2 || (size == 2 && q)) {
+            let allocated = size < 2 || (size == 2 && q);
+            if !allocated {
                 return None;
             }
             Insn::VecAcross { op: VecAcrossOp::Uminv, es: es(size), width: wq(q), rd, rn }
@@ -20205,7 +20414,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 22) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size < 2 || (size == 2 && q)) {
+            let allocated = size < 2 || (size == 2 && q);
+            if !allocated {
                 return None;
             }
             Insn::VecAcross { op: VecAcrossOp::Addv, es: es(size), width: wq(q), rd, rn }
@@ -20223,7 +20433,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20244,7 +20455,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20265,7 +20477,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20286,7 +20499,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20307,7 +20521,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20328,7 +20543,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20349,7 +20565,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20370,7 +20587,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20391,7 +20609,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20412,7 +20631,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20433,7 +20653,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20454,7 +20675,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20475,7 +20697,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20496,7 +20719,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20517,7 +20741,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20537,7 +20762,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20558,7 +20784,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20578,7 +20805,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20599,7 +20827,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20619,7 +20848,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLong {
@@ -20674,7 +20904,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecWide { sub: false, signed: true, es: es(size), upper: q, rd, rn, rm }
@@ -20686,7 +20917,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecWide { sub: false, signed: false, es: es(size), upper: q, rd, rn, rm }
@@ -20698,7 +20930,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecWide { sub: true, signed: true, es: es(size), upper: q, rd, rn, rm }
@@ -20710,7 +20943,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecWide { sub: true, signed: false, es: es(size), upper: q, rd, rn, rm }
@@ -20722,7 +20956,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecHighNarrow { sub: false, round: false, es: es(size), upper: q, rd, rn, rm }
@@ -20734,7 +20969,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecHighNarrow { sub: false, round: true, es: es(size), upper: q, rd, rn, rm }
@@ -20746,7 +20982,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecHighNarrow { sub: true, round: false, es: es(size), upper: q, rd, rn, rm }
@@ -20758,7 +20995,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size != 3) {
+            let allocated = size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecHighNarrow { sub: true, round: true, es: es(size), upper: q, rd, rn, rm }
@@ -20773,7 +21011,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecBinElem {
@@ -20796,7 +21035,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecBinElem {
@@ -20818,7 +21058,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecBinElem {
@@ -20841,7 +21082,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecBinElem {
@@ -20863,7 +21105,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecBinElem {
@@ -20886,7 +21129,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecTernElem {
@@ -20909,7 +21153,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecTernElem {
@@ -20932,7 +21177,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecTernElem {
@@ -20954,7 +21200,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecTernElem {
@@ -20977,7 +21224,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecTernElem {
@@ -20999,7 +21247,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecTernElem {
@@ -21060,7 +21309,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLongElem {
@@ -21085,7 +21335,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLongElem {
@@ -21110,7 +21361,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLongElem {
@@ -21135,7 +21387,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLongElem {
@@ -21160,7 +21413,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLongElem {
@@ -21185,7 +21439,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLongElem {
@@ -21210,7 +21465,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLongElem {
@@ -21234,7 +21490,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLongElem {
@@ -21259,7 +21516,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLongElem {
@@ -21283,7 +21541,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLongElem {
@@ -21308,7 +21567,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLongElem {
@@ -21332,7 +21592,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let h = (word >> 11) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(size == 1 || size == 2) {
+            let allocated = size == 1 || size == 2;
+            if !allocated {
                 return None;
             }
             Insn::VecLongElem {
@@ -21354,7 +21615,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && (q || immh < 8)) {
+            let allocated = immh != 0 && (q || immh < 8);
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21372,7 +21634,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh >= 8) {
+            let allocated = immh >= 8;
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21391,7 +21654,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && (q || immh < 8)) {
+            let allocated = immh != 0 && (q || immh < 8);
+            if !allocated {
                 return None;
             }
             Insn::VecShiftAcc {
@@ -21409,7 +21673,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh >= 8) {
+            let allocated = immh >= 8;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftAcc {
@@ -21428,7 +21693,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && (q || immh < 8)) {
+            let allocated = immh != 0 && (q || immh < 8);
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21446,7 +21712,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh >= 8) {
+            let allocated = immh >= 8;
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21465,7 +21732,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && (q || immh < 8)) {
+            let allocated = immh != 0 && (q || immh < 8);
+            if !allocated {
                 return None;
             }
             Insn::VecShiftAcc {
@@ -21483,7 +21751,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh >= 8) {
+            let allocated = immh >= 8;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftAcc {
@@ -21502,7 +21771,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && (q || immh < 8)) {
+            let allocated = immh != 0 && (q || immh < 8);
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21520,7 +21790,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0) {
+            let allocated = immh != 0;
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21539,7 +21810,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && (q || immh < 8)) {
+            let allocated = immh != 0 && (q || immh < 8);
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21557,7 +21829,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh >= 8) {
+            let allocated = immh >= 8;
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21576,7 +21849,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && (q || immh < 8)) {
+            let allocated = immh != 0 && (q || immh < 8);
+            if !allocated {
                 return None;
             }
             Insn::VecShiftAcc {
@@ -21594,7 +21868,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh >= 8) {
+            let allocated = immh >= 8;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftAcc {
@@ -21613,7 +21888,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && (q || immh < 8)) {
+            let allocated = immh != 0 && (q || immh < 8);
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21631,7 +21907,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh >= 8) {
+            let allocated = immh >= 8;
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21650,7 +21927,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && (q || immh < 8)) {
+            let allocated = immh != 0 && (q || immh < 8);
+            if !allocated {
                 return None;
             }
             Insn::VecShiftAcc {
@@ -21668,7 +21946,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh >= 8) {
+            let allocated = immh >= 8;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftAcc {
@@ -21687,7 +21966,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && (q || immh < 8)) {
+            let allocated = immh != 0 && (q || immh < 8);
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21705,7 +21985,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0) {
+            let allocated = immh != 0;
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21724,7 +22005,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && (q || immh < 8)) {
+            let allocated = immh != 0 && (q || immh < 8);
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21742,7 +22024,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh >= 8) {
+            let allocated = immh >= 8;
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21761,7 +22044,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && (q || immh < 8)) {
+            let allocated = immh != 0 && (q || immh < 8);
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21779,7 +22063,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0) {
+            let allocated = immh != 0;
+            if !allocated {
                 return None;
             }
             Insn::VecShift {
@@ -21798,7 +22083,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && (q || immh < 8)) {
+            let allocated = immh != 0 && (q || immh < 8);
+            if !allocated {
                 return None;
             }
             Insn::VecShiftInsert {
@@ -21816,7 +22102,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh >= 8) {
+            let allocated = immh >= 8;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftInsert {
@@ -21835,7 +22122,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && (q || immh < 8)) {
+            let allocated = immh != 0 && (q || immh < 8);
+            if !allocated {
                 return None;
             }
             Insn::VecShiftInsert { left: true, es: shift_es(immh), width: wq(q), count: left_count(immh, immb), rd, rn }
@@ -21846,7 +22134,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh >= 8) {
+            let allocated = immh >= 8;
+            if !allocated {
                 return None;
             }
             Insn::VecShiftInsert {
@@ -21865,7 +22154,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -21886,7 +22176,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -21907,7 +22198,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -21927,7 +22219,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -21948,7 +22241,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -21968,7 +22262,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -21989,7 +22284,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -22009,7 +22305,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -22030,7 +22327,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -22050,7 +22348,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -22071,7 +22370,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -22091,7 +22391,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -22112,7 +22413,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -22132,7 +22434,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecNarrow {
@@ -22153,7 +22456,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecWiden { signed: true, es: shift_es(immh), upper: q, count: left_count(immh, immb), rd, rn }
@@ -22165,7 +22469,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let immb = (word >> 16) & 0x7;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(immh != 0 && immh < 8) {
+            let allocated = immh != 0 && immh < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecWiden { signed: false, es: shift_es(immh), upper: q, count: left_count(immh, immb), rd, rn }
@@ -22312,7 +22617,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm5 = (word >> 16) & 0x1f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(imm5 & 15 != 0 && (q || imm5 & 15 != 8)) {
+            let allocated = imm5 & 15 != 0 && (q || imm5 & 15 != 8);
+            if !allocated {
                 return None;
             }
             Insn::VecDupElem { es: copy_es(imm5), width: wq(q), index: copy_index(imm5), rd, rn }
@@ -22322,7 +22628,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm5 = (word >> 16) & 0x1f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(imm5 & 15 != 0) {
+            let allocated = imm5 & 15 != 0;
+            if !allocated {
                 return None;
             }
             Insn::VecDupElem { es: copy_es(imm5), width: copy_es(imm5).scalar(), index: copy_index(imm5), rd, rn }
@@ -22333,7 +22640,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm5 = (word >> 16) & 0x1f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(imm5 & 15 != 0 && (q || imm5 & 15 != 8)) {
+            let allocated = imm5 & 15 != 0 && (q || imm5 & 15 != 8);
+            if !allocated {
                 return None;
             }
             Insn::VecDupGeneral { es: copy_es(imm5), width: wq(q), rd, rn }
@@ -22344,7 +22652,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm5 = (word >> 16) & 0x1f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(imm5 & 3 != 0 || (q && imm5 & 7 == 4)) {
+            let allocated = imm5 & 3 != 0 || (q && imm5 & 7 == 4);
+            if !allocated {
                 return None;
             }
             Insn::VecToGeneral { signed: true, sf: q, es: copy_es(imm5), index: copy_index(imm5), rd, rn }
@@ -22355,7 +22664,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm5 = (word >> 16) & 0x1f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(if q { imm5 & 15 == 8 } else { imm5 & 7 != 0 }) {
+            let allocated = if q { imm5 & 15 == 8 } else { imm5 & 7 != 0 };
+            if !allocated {
                 return None;
             }
             Insn::VecToGeneral { signed: false, sf: q, es: copy_es(imm5), index: copy_index(imm5), rd, rn }
@@ -22365,7 +22675,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm5 = (word >> 16) & 0x1f;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(imm5 & 15 != 0) {
+            let allocated = imm5 & 15 != 0;
+            if !allocated {
                 return None;
             }
             Insn::VecInsGeneral { es: copy_es(imm5), index: copy_index(imm5), rd, rn }
@@ -22376,7 +22687,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm4 = (word >> 11) & 0xf;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(imm5 & 15 != 0) {
+            let allocated = imm5 & 15 != 0;
+            if !allocated {
                 return None;
             }
             Insn::VecInsElem {
@@ -22394,7 +22706,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecPermute { op: VecPermuteOp::Uzp1, es: es(size), width: wq(q), rd, rn, rm }
@@ -22406,7 +22719,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecPermute { op: VecPermuteOp::Trn1, es: es(size), width: wq(q), rd, rn, rm }
@@ -22418,7 +22732,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecPermute { op: VecPermuteOp::Zip1, es: es(size), width: wq(q), rd, rn, rm }
@@ -22430,7 +22745,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecPermute { op: VecPermuteOp::Uzp2, es: es(size), width: wq(q), rd, rn, rm }
@@ -22442,7 +22758,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecPermute { op: VecPermuteOp::Trn2, es: es(size), width: wq(q), rd, rn, rm }
@@ -22454,7 +22771,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rm = ((word >> 16) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecPermute { op: VecPermuteOp::Zip2, es: es(size), width: wq(q), rd, rn, rm }
@@ -22466,7 +22784,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm4 = (word >> 11) & 0xf;
             let rn = ((word >> 5) & 31) as Reg;
             let rd = (word & 31) as Reg;
-            if !(q || imm4 < 8) {
+            let allocated = q || imm4 < 8;
+            if !allocated {
                 return None;
             }
             Insn::VecExtract { width: wq(q), index: imm4 as u8, rd, rn, rm }
@@ -22587,7 +22906,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm12 = (word >> 10) & 0xfff;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(!opc || size == 0) {
+            let allocated = !opc || size == 0;
+            if !allocated {
                 return None;
             }
             Insn::SimdLoadImm {
@@ -22605,7 +22925,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm9 = (word >> 12) & 0x1ff;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(!opc || size == 0) {
+            let allocated = !opc || size == 0;
+            if !allocated {
                 return None;
             }
             Insn::SimdLoadImm {
@@ -22623,7 +22944,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm9 = (word >> 12) & 0x1ff;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(!opc || size == 0) {
+            let allocated = !opc || size == 0;
+            if !allocated {
                 return None;
             }
             Insn::SimdLoadImm {
@@ -22641,7 +22963,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm9 = (word >> 12) & 0x1ff;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(!opc || size == 0) {
+            let allocated = !opc || size == 0;
+            if !allocated {
                 return None;
             }
             Insn::SimdLoadImm {
@@ -22661,7 +22984,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let s = (word >> 12) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !((!opc || size == 0) && option & 2 != 0) {
+            let allocated = (!opc || size == 0) && option & 2 != 0;
+            if !allocated {
                 return None;
             }
             Insn::SimdLoadReg {
@@ -22680,7 +23004,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm12 = (word >> 10) & 0xfff;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(!opc || size == 0) {
+            let allocated = !opc || size == 0;
+            if !allocated {
                 return None;
             }
             Insn::SimdStoreImm {
@@ -22698,7 +23023,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm9 = (word >> 12) & 0x1ff;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(!opc || size == 0) {
+            let allocated = !opc || size == 0;
+            if !allocated {
                 return None;
             }
             Insn::SimdStoreImm {
@@ -22716,7 +23042,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm9 = (word >> 12) & 0x1ff;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(!opc || size == 0) {
+            let allocated = !opc || size == 0;
+            if !allocated {
                 return None;
             }
             Insn::SimdStoreImm {
@@ -22734,7 +23061,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let imm9 = (word >> 12) & 0x1ff;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(!opc || size == 0) {
+            let allocated = !opc || size == 0;
+            if !allocated {
                 return None;
             }
             Insn::SimdStoreImm {
@@ -22754,7 +23082,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let s = (word >> 12) & 1 != 0;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !((!opc || size == 0) && option & 2 != 0) {
+            let allocated = (!opc || size == 0) && option & 2 != 0;
+            if !allocated {
                 return None;
             }
             Insn::SimdStoreReg {
@@ -22771,7 +23100,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let opc = (word >> 30) & 0x3;
             let imm19 = (word >> 5) & 0x7ffff;
             let rt = (word & 31) as Reg;
-            if !(opc != 3) {
+            let allocated = opc != 3;
+            if !allocated {
                 return None;
             }
             Insn::SimdLoadLiteral { width: pair_width(opc), rt, offset: sext_scaled(imm19, 19, 2) as i32 }
@@ -22783,7 +23113,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rt2 = ((word >> 10) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(opc != 3) {
+            let allocated = opc != 3;
+            if !allocated {
                 return None;
             }
             Insn::SimdLoadPair {
@@ -22802,7 +23133,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rt2 = ((word >> 10) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(opc != 3) {
+            let allocated = opc != 3;
+            if !allocated {
                 return None;
             }
             Insn::SimdLoadPair {
@@ -22821,7 +23153,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rt2 = ((word >> 10) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(opc != 3) {
+            let allocated = opc != 3;
+            if !allocated {
                 return None;
             }
             Insn::SimdLoadPair {
@@ -22840,7 +23173,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rt2 = ((word >> 10) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(opc != 3) {
+            let allocated = opc != 3;
+            if !allocated {
                 return None;
             }
             Insn::SimdLoadPair {
@@ -22859,7 +23193,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rt2 = ((word >> 10) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(opc != 3) {
+            let allocated = opc != 3;
+            if !allocated {
                 return None;
             }
             Insn::SimdStorePair {
@@ -22878,7 +23213,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rt2 = ((word >> 10) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(opc != 3) {
+            let allocated = opc != 3;
+            if !allocated {
                 return None;
             }
             Insn::SimdStorePair {
@@ -22897,7 +23233,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rt2 = ((word >> 10) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(opc != 3) {
+            let allocated = opc != 3;
+            if !allocated {
                 return None;
             }
             Insn::SimdStorePair {
@@ -22916,7 +23253,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let rt2 = ((word >> 10) & 31) as Reg;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(opc != 3) {
+            let allocated = opc != 3;
+            if !allocated {
                 return None;
             }
             Insn::SimdStorePair {
@@ -22934,7 +23272,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 10) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 4, registers: 4, post: false, rt, rn, rm: 0 }
@@ -22946,7 +23285,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 10) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 4, registers: 4, post: true, rt, rn, rm }
@@ -22974,7 +23314,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 10) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 3, registers: 3, post: false, rt, rn, rm: 0 }
@@ -22986,7 +23327,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 10) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 3, registers: 3, post: true, rt, rn, rm }
@@ -23031,7 +23373,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 10) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 2, registers: 2, post: false, rt, rn, rm: 0 }
@@ -23043,7 +23386,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 10) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecLoadMultiple { es: es(size), width: wq(q), structure: 2, registers: 2, post: true, rt, rn, rm }
@@ -23543,7 +23887,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 10) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecStoreMultiple {
@@ -23564,7 +23909,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 10) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecStoreMultiple { es: es(size), width: wq(q), structure: 4, registers: 4, post: true, rt, rn, rm }
@@ -23601,7 +23947,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 10) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecStoreMultiple {
@@ -23622,7 +23969,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 10) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecStoreMultiple { es: es(size), width: wq(q), structure: 3, registers: 3, post: true, rt, rn, rm }
@@ -23685,7 +24033,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 10) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecStoreMultiple {
@@ -23706,7 +24055,8 @@ pub(crate) fn construct(row: u16, word: u32) -> Option<Insn> {
             let size = (word >> 10) & 0x3;
             let rn = ((word >> 5) & 31) as Reg;
             let rt = (word & 31) as Reg;
-            if !(q || size != 3) {
+            let allocated = q || size != 3;
+            if !allocated {
                 return None;
             }
             Insn::VecStoreMultiple { es: es(size), width: wq(q), structure: 2, registers: 2, post: true, rt, rn, rm }
