@@ -36,7 +36,7 @@ impl Input {
 
 impl Output {
     fn decode(bytes: &[u8]) -> Output {
-        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let word = |at: usize| bytes[at..at + 8].iter().rev().fold(0, |value: u64, byte| value << 8 | u64::from(*byte));
         Output {
             v0: u128::from(word(0)) | u128::from(word(8)) << 64,
             x0: word(16),
