@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use cpu::mmu::{AccessKind, Privilege};
 use cpu::sysreg::Slot as Sys;
-use cpu::{Stop, Vcpu};
+use cpu::{Conduit, Exception, Stop, Syndrome, Trap, Vcpu};
 
 use crate::asm::{Asm, Section};
 use crate::cache::CodeCache;
@@ -204,6 +204,18 @@ impl JitCpu {
             match self.execute(host) {
                 reason::EXIT => link = self.take_exit(),
                 reason::LOOKUP => self.counters.lookups += 1,
+                reason::SVC => {
+                    #[expect(clippy::cast_possible_truncation, reason = "a 16-bit immediate")]
+                    let imm = self.hot.exit as u16;
+                    self.vcpu.take_exception(Exception::Sync(Syndrome::svc(imm)));
+                }
+                reason::ERET => self.vcpu.eret(),
+                reason::ISB => self.vcpu.arch.pc = self.vcpu.arch.pc.wrapping_add(4),
+                reason::HVC => {
+                    if let Some(stop) = self.hypercall() {
+                        return stop;
+                    }
+                }
                 reason::STEP => {
                     if let Some(stop) = self.step() {
                         return stop;
@@ -216,6 +228,23 @@ impl JitCpu {
                 }
             }
         }
+    }
+
+    fn hypercall(&mut self) -> Option<Stop> {
+        #[expect(clippy::cast_possible_truncation, reason = "a 16-bit immediate")]
+        let imm = self.hot.exit as u16;
+        match self.vcpu.smccc(Conduit::Hvc, imm) {
+            Ok(()) => self.vcpu.arch.pc = self.vcpu.arch.pc.wrapping_add(4),
+            Err(Trap::Exception) => {
+                let syndrome = self.vcpu.syndrome;
+                self.vcpu.take_exception(Exception::Sync(syndrome));
+            }
+            Err(Trap::Exit) => {
+                self.vcpu.arch.pc = self.vcpu.arch.pc.wrapping_add(4);
+                return self.vcpu.exit.take();
+            }
+        }
+        None
     }
 
     fn execute(&mut self, host: u64) -> u32 {

@@ -21,6 +21,14 @@ pub mod reason {
     pub const STEP: u32 = 5;
     /// `stop` is set.
     pub const STOP: u32 = 6;
+    /// `pc` is set, `hot.exit` is the immediate: SVC.
+    pub const SVC: u32 = 7;
+    /// `pc` is set: ERET.
+    pub const ERET: u32 = 8;
+    /// `pc` is set, `hot.exit` is the immediate: HVC.
+    pub const HVC: u32 = 9;
+    /// `pc` is set: ISB.
+    pub const ISB: u32 = 10;
 }
 
 /// Host addresses of the Rust functions that thunks call.
@@ -47,6 +55,8 @@ pub struct Thunks {
     pub miss_write: u64,
     /// Jumped to with RAX = offset in page: leave with `pc` there.
     pub leave_at: u64,
+    /// Jumped to with RAX = offset in page, RDX = reason | immediate << 8: leave for the instruction there.
+    pub leave_for: u64,
     /// Jumped to with RAX = exit number * 2: leave without linking.
     pub exit_slow: u64,
     /// Jumped to with RAX = exit number * 2 + 1: link.
@@ -133,6 +143,15 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunk
         a.mov_imm(Gpr::RAX, u64::from(reason));
         a.jmp(leave);
     }
+
+    t.leave_for = at(a);
+    set_pc(a);
+    a.mov(Sz::D, Gpr::RAX, Gpr::RDX);
+    a.shift_imm(Shift::Shr, Sz::D, Gpr::RDX, 8);
+    a.store(Sz::D, Mem::b(ENV, env::EXIT), Gpr::RDX);
+    save_all(a);
+    a.movzx(Sz::B, Gpr::RAX, Gpr::RAX);
+    a.jmp(leave);
 
     t.exit_slow = at(a);
     t.exit_link = t.exit_slow;

@@ -93,6 +93,19 @@ impl Engine for Interpreter {
     }
 }
 
+/// The translator.
+#[derive(Debug)]
+pub struct Translator(Box<jit::JitCpu>);
+
+impl Engine for Translator {
+    fn vcpu(&mut self) -> &mut Vcpu {
+        &mut self.0.vcpu
+    }
+    fn run(&mut self) -> Stop {
+        self.0.run()
+    }
+}
+
 /// The machine under test.
 #[derive(Debug)]
 pub struct Subject<E> {
@@ -110,6 +123,17 @@ impl Subject<Interpreter> {
     #[must_use]
     pub fn interpreter() -> Self {
         Subject::new(Interpreter)
+    }
+}
+
+impl Subject<Translator> {
+    /// On the translator; the reason if this host has none.
+    ///
+    /// # Errors
+    /// What the translator says of this host.
+    pub fn translator() -> Result<Self, jit::Unsupported> {
+        let shared = jit::JitShared::new(jit::Options { cache_bytes: 16 << 20, ..jit::Options::default() })?;
+        Ok(Subject::new(|vcpu| Translator(jit::JitCpu::new(vcpu, shared).expect("executable memory"))))
     }
 }
 

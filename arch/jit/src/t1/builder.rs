@@ -199,4 +199,13 @@ impl Builder<'_> {
         self.interp_calls += 1;
         self.ended = true;
     }
+
+    /// End the fragment at the current instruction, which the dispatcher executes: `reason` of `thunks::reason` and an immediate.
+    pub fn leave_for(&mut self, reason: u32, imm: u16) {
+        self.store_flags();
+        self.a.mov_imm(Gpr::RAX, u64::from(self.pc_offset()));
+        self.a.mov_imm(Gpr::RDX, u64::from(reason | u32::from(imm) << 8));
+        self.a.jmp_abs(self.thunks.leave_for);
+        self.ended = true;
+    }
 }

@@ -7,6 +7,7 @@ use crate::asm::{Alu, Cc, Gpr, Lock, Mem, Section, Shift, Sz};
 use crate::env;
 use crate::t1::builder::Builder;
 use crate::t1::regs::ENV;
+use crate::thunks::reason;
 
 const RAX: Gpr = Gpr::RAX;
 const RCX: Gpr = Gpr::RCX;
@@ -33,6 +34,10 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
         }
         // A barrier of stores orders nothing that x86 does not; it need not wait for TLB maintenance.
         Insn::Dsb { types: BarrierTypes::Writes | BarrierTypes::Reads, .. } => {}
+        Insn::Svc { imm } => b.leave_for(reason::SVC, imm),
+        Insn::Hvc { imm } if b.mode.el1 => b.leave_for(reason::HVC, imm),
+        Insn::Eret if b.mode.el1 => b.leave_for(reason::ERET, 0),
+        Insn::Isb => b.leave_for(reason::ISB, 0),
         Insn::MsrImm { field, imm } => return msr_imm(b, field, imm),
         Insn::Mrs { enc, rt } => return mrs(b, enc, rt),
         Insn::Msr { enc, rt } => return msr(b, enc, rt),
