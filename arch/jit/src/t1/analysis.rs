@@ -52,6 +52,12 @@ pub fn flag_use(insn: &Insn) -> (bool, bool) {
         | Insn::StoreRelease { .. }
         | Insn::AtomicRmw { .. }
         | Insn::CompareSwap { .. }
+        | Insn::CompareSwapPair { .. }
+        | Insn::LoadExclusive { .. }
+        | Insn::LoadExclusivePair { .. }
+        | Insn::StoreExclusive { .. }
+        | Insn::StoreExclusivePair { .. }
+        | Insn::Clrex
         | Insn::Nop
         | Insn::Dmb { .. } => (false, false),
         // Everything else may be executed by the interpreter, which reads the stored flags.

@@ -135,6 +135,21 @@ impl Translator {
     }
 }
 
+/// True if tier 1 has code for this instruction word at EL0, rather than a call of the interpreter.
+#[must_use]
+pub fn has_lowering(word: u32, features: Features) -> bool {
+    let request = Request {
+        words: &[word, 0xd503_201f],
+        start: 0,
+        mode: Mode { mmu: true, ..Mode::default() },
+        features,
+        thunks: &Thunks::default(),
+        first_exit: 0,
+        host: HostFeatures::default(),
+    };
+    Translator::default().translate(&request).interp_calls == 0
+}
+
 fn emit(b: &mut Builder<'_>) {
     while b.i < b.insns.len() {
         if let Some(label) = b.labels.get(b.i).copied().flatten() {

@@ -502,7 +502,7 @@ fn bitfield(b: &mut Builder<'_>, sf: bool, op: BitfieldOp, rd: u8, rn: u8, immr:
         let d = b.d(rd, RAX);
         if op == BitfieldOp::Unsigned && immr == 0 && imms < 31 {
             b.load_w(d, rn);
-            b.a.alu_imm(Alu::And, Sz::D, d, (1 << (imms + 1)) - 1);
+            b.a.alu_imm(Alu::And, Sz::D, d, i32::MAX >> (30 - imms));
             return b.set(rd, d);
         }
         b.load_x(d, rn);

@@ -90,6 +90,10 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
                 b.set(rt2, RCX);
             }
         }
+        Insn::Clrex => {
+            b.begin(&[], false);
+            b.a.store_imm(Sz::Q, Mem::b(ENV, env::EXCLUSIVE + SIZE), 0);
+        }
         Insn::StoreExclusive { size, rs, rt, rn, .. } => {
             b.begin(&[rs], true);
             let m = b.access_at(rn, 0, &aligned(size, true));

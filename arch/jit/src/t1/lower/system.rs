@@ -15,6 +15,12 @@ const RCX: Gpr = Gpr::RCX;
 const NZCV: (u32, u32, u32, u32, u32) = (3, 3, 4, 2, 0);
 const DAIF: (u32, u32, u32, u32, u32) = (3, 3, 4, 2, 1);
 const CURRENT_EL: (u32, u32, u32, u32, u32) = (3, 0, 4, 2, 2);
+const FPCR: (u32, u32, u32, u32, u32) = (3, 3, 4, 4, 0);
+const FPSR: (u32, u32, u32, u32, u32) = (3, 3, 4, 4, 1);
+/// Writable bits of FPCR: AHP, DN, FZ, RMode.
+const FPCR_MASK: i32 = 0x07c0_0000;
+/// Writable bits of FPSR: QC and the cumulative exception bits.
+const FPSR_MASK: i32 = 0x0800_009f;
 const SP_EL0: (u32, u32, u32, u32, u32) = (3, 0, 4, 1, 0);
 
 fn is(enc: isa::insn::SysEnc, e: (u32, u32, u32, u32, u32)) -> bool {
@@ -104,6 +110,12 @@ fn mrs(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
     }
     let at = if is(enc, SP_EL0) && b.mode.el1 && b.mode.sp_elx {
         env::SP_EL
+    } else if (is(enc, FPCR) || is(enc, FPSR)) && !b.mode.fp_trap {
+        b.begin(&[rt], false);
+        let d = b.d(rt, RAX);
+        b.a.load(Sz::D, d, Mem::b(ENV, if is(enc, FPCR) { env::FPCR } else { env::FPSR }));
+        b.set(rt, d);
+        return true;
     } else if is(enc, DAIF) && b.mode.el1 {
         b.begin(&[rt], false);
         let d = b.d(rt, RAX);
@@ -147,6 +159,13 @@ fn msr(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
         b.a.alu_imm(Alu::And, Sz::D, RAX, 0x3c0);
         b.a.store(Sz::D, Mem::b(ENV, env::DAIF), RAX);
         leave_if_deliverable(b);
+        return true;
+    }
+    if (is(enc, FPCR) || is(enc, FPSR)) && !b.mode.fp_trap {
+        b.begin(&[], true);
+        b.load_w(RAX, rt);
+        b.a.alu_imm(Alu::And, Sz::D, RAX, if is(enc, FPCR) { FPCR_MASK } else { FPSR_MASK });
+        b.a.store(Sz::D, Mem::b(ENV, if is(enc, FPCR) { env::FPCR } else { env::FPSR }), RAX);
         return true;
     }
     if is(enc, SP_EL0) && b.mode.el1 && b.mode.sp_elx {
