@@ -1,0 +1,5 @@
+//! The meaning of the base instructions, through the outward interface: decode a word, execute it on a small machine.
+
+mod agreement;
+mod machine;
+mod oracle;
