@@ -136,9 +136,8 @@ fn parse_row(line: &str) -> Result<Row, String> {
 /// Is `name` a word of its own in `text`?
 fn mentions(text: &str, name: &str) -> bool {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    text.match_indices(name).any(|(at, _)| {
-        !text[..at].ends_with(is_word) && !text[at + name.len()..].starts_with(is_word)
-    })
+    text.match_indices(name)
+        .any(|(at, _)| !text[..at].ends_with(is_word) && !text[at + name.len()..].starts_with(is_word))
 }
 
 fn emit(rows: &[Row]) -> String {
@@ -188,7 +187,11 @@ fn emit_buckets(rows: &[Row], out: &mut String) {
         }
     }
     let total: usize = buckets.iter().map(Vec::len).sum();
-    let _ = writeln!(out, "/// Where each bucket's lines start.\npub(crate) static BUCKET_START: [u16; {}] = [", BUCKETS + 1);
+    let _ = writeln!(
+        out,
+        "/// Where each bucket's lines start.\npub(crate) static BUCKET_START: [u16; {}] = [",
+        BUCKETS + 1
+    );
     let mut start = 0;
     for members in &buckets {
         let _ = write!(out, "{start},");

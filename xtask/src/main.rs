@@ -1,5 +1,6 @@
 //! Generators and checks that developers and CI run: `cargo xtask help`.
 
+mod decode_check;
 mod generate;
 mod test;
 
@@ -9,6 +10,9 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   gen         writes the decoder's tables from arch/isa/a64.isa; --check says whether they are current
+  decode-check
+              counts the words of each encoding over all 2^32, and fails when two lines of the table take one word;
+              --sample N takes N of them
   test        everything that a change must pass: format, generated files, clippy, unit, differential, bare-metal and
               end-to-end tests; installs the Debian packages that they need
   help        this text
@@ -18,6 +22,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("gen") => generate::run(&arguments[1..]),
+        Some("decode-check") => decode_check::run(&arguments[1..]),
         Some("test") => test::run(),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");

@@ -22,7 +22,10 @@ struct Step {
 
 const STEPS: [Step; 6] = [
     Step { name: "format", cargo: &["fmt", "--all", "--check"] },
-    Step { name: "generated files are current", cargo: &["run", "--quiet", "--package", "xtask", "--", "gen", "--check"] },
+    Step {
+        name: "generated files are current",
+        cargo: &["run", "--quiet", "--package", "xtask", "--", "gen", "--check"],
+    },
     Step { name: "clippy", cargo: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"] },
     Step { name: "the program", cargo: &["build", "--release", "--package", "vmm"] },
     Step { name: "unit and property tests", cargo: &["test", "--workspace", "--exclude", "tests"] },

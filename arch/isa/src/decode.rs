@@ -15,6 +15,20 @@ pub struct Field {
     pub width: u8,
 }
 
+impl Field {
+    /// Its value in `word`.
+    #[must_use]
+    pub const fn of(&self, word: u32) -> u32 {
+        (word & self.mask()) >> self.low
+    }
+
+    /// The bits that it stands in.
+    #[must_use]
+    pub const fn mask(&self) -> u32 {
+        (((1u64 << self.width) - 1) << self.low) as u32
+    }
+}
+
 /// A line of the table.
 #[derive(Debug)]
 pub struct Row {
@@ -28,6 +42,14 @@ pub struct Row {
     pub feature: Option<Feature>,
     /// Its fields, most significant first.
     pub fields: &'static [Field],
+}
+
+impl Row {
+    /// The value of the field `name` in `word`; 0 when the encoding has no such field.
+    #[must_use]
+    pub fn field(&self, name: &str, word: u32) -> u32 {
+        self.fields.iter().find(|field| field.name == name).map_or(0, |field| field.of(word))
+    }
 }
 
 /// One encoding of the table.
@@ -92,7 +114,16 @@ pub fn encoding(word: u32) -> Option<Encoding> {
     find(word).map(|(index, _)| Encoding(index))
 }
 
-/// All encodings that take the word: at most one in a sound table. Slow; for checks of the table.
+/// All encodings that take the word among those that the first level leaves. At most one in a sound table.
+pub fn bucket_takers(word: u32) -> impl Iterator<Item = Encoding> {
+    let bucket = bucket(word);
+    let range = usize::from(BUCKET_START[bucket])..usize::from(BUCKET_START[bucket + 1]);
+    BUCKET_ROWS[range].iter().filter_map(move |&(mask, value, index)| {
+        (word & mask == value && construct(index, word).is_some()).then_some(Encoding(index))
+    })
+}
+
+/// All encodings that take the word: at most one in a sound table. Asks every line of it, unlike [`bucket_takers`], and is slow.
 pub fn takers(word: u32) -> impl Iterator<Item = Encoding> {
     Encoding::all().filter(move |encoding| {
         let row = encoding.row();

@@ -6,6 +6,7 @@ pub mod fp;
 mod generated;
 pub mod insn;
 pub mod operand;
+pub mod random;
 pub mod sem;
 pub mod simd;
 pub mod value;
