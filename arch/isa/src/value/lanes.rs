@@ -132,18 +132,18 @@ macro_rules! lane {
         impl Lane<$n> for $t {
             #[inline(always)]
             fn split(v: u128) -> [$t; $n] {
-                const BYTES: usize = size_of::<$t>();
-                let bytes = v.to_le_bytes();
-                core::array::from_fn(|i| <$t>::from_le_bytes(core::array::from_fn(|j| bytes[i * BYTES + j])))
+                let mut lanes: [$t; $n] = zerocopy::transmute!(v.to_le());
+                for lane in &mut lanes {
+                    *lane = <$t>::from_le(*lane);
+                }
+                lanes
             }
             #[inline(always)]
-            fn join(lanes: [$t; $n]) -> u128 {
-                const BYTES: usize = size_of::<$t>();
-                let mut bytes = [0; 16];
-                for (i, lane) in lanes.iter().enumerate() {
-                    bytes[i * BYTES..(i + 1) * BYTES].copy_from_slice(&lane.to_le_bytes());
+            fn join(mut lanes: [$t; $n]) -> u128 {
+                for lane in &mut lanes {
+                    *lane = lane.to_le();
                 }
-                u128::from_le_bytes(bytes)
+                u128::from_le(zerocopy::transmute!(lanes))
             }
         }
     )* };
@@ -153,14 +153,41 @@ lane!(u8, 16; i8, 16; u16, 8; i16, 8; u32, 4; i32, 4; u64, 2; i64, 2);
 /// Applies `f` to each lane.
 #[inline(always)]
 pub(crate) fn map1<T: Lane<N>, const N: usize>(a: u128, f: impl Fn(T) -> T) -> u128 {
-    T::join(T::split(a).map(f))
+    let mut lanes = T::split(a);
+    if N > MANY {
+        each1(&mut lanes, f);
+        return T::join(lanes);
+    }
+    T::join(lanes.map(f))
 }
 
 /// Applies `f` to each pair of lanes at the same place.
 #[inline(always)]
 pub(crate) fn map2<T: Lane<N>, const N: usize>(a: u128, b: u128, f: impl Fn(T, T) -> T) -> u128 {
-    let (a, b) = (T::split(a), T::split(b));
-    T::join(core::array::from_fn(|i| f(a[i], b[i])))
+    let (mut lanes, others) = (T::split(a), T::split(b));
+    if N > MANY {
+        each2(&mut lanes, &others, f);
+        return T::join(lanes);
+    }
+    T::join(core::array::from_fn(|i| f(lanes[i], others[i])))
+}
+
+/// Above this number of lanes a loop in a function of its own, on memory, is quicker: that is what the vectorizer turns into one
+/// operation on all lanes. Inlined, the arrays are taken apart into scalars, and many of those cost more to put together again.
+const MANY: usize = 4;
+
+#[inline(never)]
+fn each1<T: Copy, const N: usize>(lanes: &mut [T; N], f: impl Fn(T) -> T) {
+    for lane in lanes {
+        *lane = f(*lane);
+    }
+}
+
+#[inline(never)]
+fn each2<T: Copy, const N: usize>(lanes: &mut [T; N], others: &[T; N], f: impl Fn(T, T) -> T) {
+    for (lane, other) in lanes.iter_mut().zip(others) {
+        *lane = f(*lane, *other);
+    }
 }
 
 /// Evaluates an expression with the name `$t` standing for the unsigned number type of an element size.

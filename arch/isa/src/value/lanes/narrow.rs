@@ -1,6 +1,7 @@
 //! Narrowing: a right shift, rounding or not, into lanes of half the size.
 
-use super::{ESize, Lane, by_signed, by_unsigned};
+use super::permute::{evens_of, join_half};
+use super::{ESize, Lane, VecWidth};
 
 /// How a lane is brought into half of its bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -21,37 +22,33 @@ pub enum VecNarrowOp {
 /// The result is the low 64 bits, or one element for a `scalar` operation. `count` 0 is the XTN family.
 pub fn narrow(op: VecNarrowOp, es: ESize, scalar: bool, round: bool, count: u32, a: u128, qc: &mut bool) -> u128 {
     let a = if scalar { es.wider().scalar().truncate(a) } else { a };
-    match es {
-        ESize::B => {
-            pack::<8>(op, es, u16::split(a).map(|x| wide(op, x.cast_signed().into(), x.into())), round, count, qc)
-        }
-        ESize::H => {
-            pack::<4>(op, es, u32::split(a).map(|x| wide(op, x.cast_signed().into(), x.into())), round, count, qc)
-        }
-        _ => pack::<2>(op, es, u64::split(a).map(|x| wide(op, x.cast_signed().into(), x.into())), round, count, qc),
+    if op == VecNarrowOp::Truncate && count == 0 {
+        return u128::from(evens_of(es, a));
     }
-}
-
-fn wide(op: VecNarrowOp, signed: i128, unsigned: u64) -> i128 {
-    match op {
-        VecNarrowOp::Signed | VecNarrowOp::SignedToUnsigned => signed,
-        VecNarrowOp::Truncate | VecNarrowOp::Unsigned => i128::from(unsigned),
+    // Each in a type in which neither the rounding constant nor the clamping can overflow.
+    macro_rules! pack {
+        ($narrow:ty, $signed_narrow:ty, $wide:ty, $signed_wide:ty, $exact:ty) => {{
+            let lanes = match op {
+                VecNarrowOp::Signed | VecNarrowOp::SignedToUnsigned => <$signed_wide>::split(a).map(<$exact>::from),
+                VecNarrowOp::Truncate | VecNarrowOp::Unsigned => <$wide>::split(a).map(<$exact>::from),
+            };
+            let (min, max) = match op {
+                VecNarrowOp::Truncate => (<$exact>::MIN, <$exact>::MAX),
+                VecNarrowOp::Signed => (<$signed_narrow>::MIN.into(), <$signed_narrow>::MAX.into()),
+                VecNarrowOp::Unsigned | VecNarrowOp::SignedToUnsigned => (0, <$narrow>::MAX.into()),
+            };
+            let half = if round && count > 0 { 1 << (count - 1) } else { 0 };
+            let exact = lanes.map(|lane| (lane + half) >> count);
+            let clamped = exact.map(|lane| lane.clamp(min, max));
+            *qc |= exact != clamped;
+            join_half(clamped.map(|lane| lane as $narrow))
+        }};
     }
-}
-
-fn pack<const N: usize>(op: VecNarrowOp, es: ESize, lanes: [i128; N], round: bool, count: u32, qc: &mut bool) -> u128 {
-    let half = if round && count > 0 { 1i128 << (count - 1) } else { 0 };
-    let (min, max) = match op {
-        VecNarrowOp::Truncate => (i128::MIN, i128::MAX),
-        VecNarrowOp::Signed => by_signed!(es, T => (i128::from(T::MIN), i128::from(T::MAX))),
-        VecNarrowOp::Unsigned | VecNarrowOp::SignedToUnsigned => by_unsigned!(es, T => (0, i128::from(T::MAX))),
+    let result = match es {
+        ESize::B => pack!(u8, i8, u16, i16, i32),
+        ESize::H => pack!(u16, i16, u32, i32, i64),
+        _ => pack!(u32, i32, u64, i64, i128),
     };
-    let mut result = 0;
-    for (i, lane) in lanes.iter().enumerate() {
-        let exact = (lane + half) >> count;
-        let clamped = exact.clamp(min, max);
-        *qc |= clamped != exact;
-        result |= es.scalar().truncate(clamped.cast_unsigned()) << (i as u32 * es.bits());
-    }
-    result
+    let width = if scalar { es.scalar() } else { VecWidth::D8 };
+    width.truncate(result.into())
 }

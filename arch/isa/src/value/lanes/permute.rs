@@ -54,20 +54,68 @@ pub fn permute(op: VecPermuteOp, es: ESize, width: VecWidth, a: u128, b: u128) -
 /// The even-numbered elements of `a`, then those of `b`.
 #[inline]
 pub(super) fn evens(es: ESize, a: u128, b: u128) -> u128 {
-    by_unsigned!(es, T => {
-        let (a, b) = (T::split(a), T::split(b));
-        let half = a.len() / 2;
-        T::join(core::array::from_fn(|i| if i < half { a[2 * i] } else { b[2 * (i - half)] }))
-    })
+    u128::from(evens_of(es, a)) | u128::from(evens_of(es, b)) << 64
 }
+
+/// The even-numbered elements: lanes of twice the size, truncated.
+#[inline]
+pub(super) fn evens_of(es: ESize, v: u128) -> u64 {
+    match es {
+        ESize::B => join_half(u16::split(v).map(|x| x as u8)),
+        ESize::H => join_half(u32::split(v).map(|x| x as u16)),
+        ESize::S => join_half(u64::split(v).map(|x| x as u32)),
+        ESize::D => v as u64,
+    }
+}
+
+/// Eight bytes as a number, lane 0 least significant.
+#[inline(always)]
+pub(super) fn join_half<T: HalfLane<N>, const N: usize>(lanes: [T; N]) -> u64 {
+    T::join_half(lanes)
+}
+
+/// A number type that half a vector can be cut into.
+pub(super) trait HalfLane<const N: usize>: Copy {
+    fn join_half(lanes: [Self; N]) -> u64;
+    fn split_half(v: u64) -> [Self; N];
+}
+
+macro_rules! half_lane {
+    ($($t:ty, $n:literal);*) => { $(
+        impl HalfLane<$n> for $t {
+            #[inline(always)]
+            fn join_half(lanes: [$t; $n]) -> u64 {
+                u64::from_le(zerocopy::transmute!(lanes.map(<$t>::to_le)))
+            }
+            #[inline(always)]
+            fn split_half(v: u64) -> [$t; $n] {
+                let lanes: [$t; $n] = zerocopy::transmute!(v.to_le());
+                lanes.map(<$t>::from_le)
+            }
+        }
+    )* };
+}
+half_lane!(u8, 8; u16, 4; u32, 2);
 
 /// The elements of the low 64 bits of `a` and `b` in turn.
 #[inline]
 fn zip(es: ESize, a: u128, b: u128) -> u128 {
-    by_unsigned!(es, T => {
-        let (a, b) = (T::split(a), T::split(b));
-        T::join(core::array::from_fn(|i| if i % 2 == 0 { a[i / 2] } else { b[i / 2] }))
-    })
+    macro_rules! interleave {
+        ($narrow:ty, $wide:ty) => {{
+            let (a, b) = (<$narrow>::split_half(a as u64), <$narrow>::split_half(b as u64));
+            let mut lanes = a.map(<$wide>::from);
+            for (lane, other) in lanes.iter_mut().zip(b) {
+                *lane |= <$wide>::from(other) << <$narrow>::BITS;
+            }
+            <$wide>::join(lanes)
+        }};
+    }
+    match es {
+        ESize::B => interleave!(u8, u16),
+        ESize::H => interleave!(u16, u32),
+        ESize::S => interleave!(u32, u64),
+        ESize::D => u128::from(a as u64) | b << 64,
+    }
 }
 
 /// EXT: the `width` bytes that begin at byte `index` of `b:a`. `index` is below the width's bytes.
