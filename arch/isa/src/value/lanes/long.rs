@@ -122,8 +122,8 @@ fn polynomial(x: u8, y: u8) -> u16 {
 
 /// The 128-bit product of two polynomials of 64 bits over GF(2): PMULL of 64-bit elements.
 ///
-/// Integer multiplication of numbers with one bit in four cannot carry into a neighbouring kept bit before 15 partial products meet, so
-/// masked multiplications give the sums modulo two.
+/// Of numbers that keep one bit in five, at most 13 partial products meet in a bit of the integer product. Their count fits four bits, so
+/// no carry reaches the next kept bit, and its lowest bit is their sum modulo two.
 pub fn clmul64(a: u64, b: u64) -> u128 {
     const EVERY_FIFTH: [u128; 5] = {
         let mut masks = [0u128; 5];
