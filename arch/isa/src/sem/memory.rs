@@ -1,6 +1,6 @@
 //! Loads and stores of general-purpose registers.
 
-use super::{Access, AccessKind, Sem};
+use super::{Access, AccessKind, Sem, SemTypes};
 use crate::insn::{Insn, Reg};
 use crate::operand::{AddrMode, Extend, LoadExt, Size};
 
@@ -58,8 +58,10 @@ pub(super) fn base<S: Sem>(s: &mut S, rn: Reg) -> Result<S::X, S::Stop> {
 }
 
 /// The address of an access, and what the base register becomes.
+type Addressed<S> = (<S as SemTypes>::X, Option<<S as SemTypes>::X>);
+
 #[inline(always)]
-fn address_and_base<S: Sem>(s: &mut S, mode: AddrMode, rn: Reg, offset: i64) -> Result<(S::X, Option<S::X>), S::Stop> {
+fn address_and_base<S: Sem>(s: &mut S, mode: AddrMode, rn: Reg, offset: i64) -> Result<Addressed<S>, S::Stop> {
     let base = base(s, rn)?;
     Ok(match mode {
         AddrMode::Offset => (s.add_const(base, offset), None),

@@ -129,8 +129,8 @@ fn binary64(op: BinaryOp, a: u64, b: u64) -> u64 {
         BinaryOp::Add => a.wrapping_add(b),
         BinaryOp::Sub => a.wrapping_sub(b),
         BinaryOp::Mul => a.wrapping_mul(b),
-        BinaryOp::SmulHigh => (i128::from(a as i64) * i128::from(b as i64) >> 64) as u64,
-        BinaryOp::UmulHigh => (u128::from(a) * u128::from(b) >> 64) as u64,
+        BinaryOp::SmulHigh => ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64,
+        BinaryOp::UmulHigh => ((u128::from(a) * u128::from(b)) >> 64) as u64,
         BinaryOp::Udiv => a.checked_div(b).unwrap_or(0),
         BinaryOp::Sdiv => {
             if b == 0 {
@@ -155,8 +155,8 @@ fn binary32(op: BinaryOp, a: u32, b: u32) -> u32 {
         BinaryOp::Add => a.wrapping_add(b),
         BinaryOp::Sub => a.wrapping_sub(b),
         BinaryOp::Mul => a.wrapping_mul(b),
-        BinaryOp::SmulHigh => (i64::from(a as i32) * i64::from(b as i32) >> 32) as u32,
-        BinaryOp::UmulHigh => (u64::from(a) * u64::from(b) >> 32) as u32,
+        BinaryOp::SmulHigh => ((i64::from(a as i32) * i64::from(b as i32)) >> 32) as u32,
+        BinaryOp::UmulHigh => ((u64::from(a) * u64::from(b)) >> 32) as u32,
         BinaryOp::Udiv => a.checked_div(b).unwrap_or(0),
         BinaryOp::Sdiv => {
             if b == 0 {

@@ -1,5 +1,6 @@
 //! The meaning of the base instructions, through the outward interface: decode a word, execute it on a small machine.
 
 mod agreement;
+mod known;
 mod machine;
 mod oracle;
