@@ -126,7 +126,7 @@ impl HostAddress {
     /// Load-acquire (sequentially consistent with store-releases, as LDAR and STLR are); aligned.
     #[inline]
     pub(crate) fn load_acquire(self, size: u64) -> u64 {
-        debug_assert!(self.0 % size as usize == 0);
+        debug_assert!(self.0.is_multiple_of(size as usize));
         const O: Ordering = Ordering::SeqCst;
         // SAFETY: aligned (callers raise alignment faults before), mapped by the invariant.
         unsafe {
@@ -142,7 +142,7 @@ impl HostAddress {
     /// Store-release, sequentially consistent; aligned.
     #[inline]
     pub(crate) fn store_release(self, size: u64, value: u64) {
-        debug_assert!(self.0 % size as usize == 0);
+        debug_assert!(self.0.is_multiple_of(size as usize));
         const O: Ordering = Ordering::SeqCst;
         // SAFETY: as in `load_acquire`.
         unsafe {
@@ -158,7 +158,7 @@ impl HostAddress {
     /// Atomic read-modify-write; aligned. Gives the old value. (Little-endian hosts only: arithmetic is done in place.)
     #[inline]
     pub(crate) fn rmw(self, size: u64, op: Rmw, value: u64) -> u64 {
-        debug_assert!(self.0 % size as usize == 0);
+        debug_assert!(self.0.is_multiple_of(size as usize));
         match size {
             1 => rmw!(AtomicU8, u8, i8, self.ptr(), op, value),
             2 => rmw!(AtomicU16, u16, i16, self.ptr(), op, value),
@@ -170,7 +170,7 @@ impl HostAddress {
     /// Atomic compare and exchange of 1, 2, 4 or 8 aligned bytes: gives the old value.
     #[inline]
     pub(crate) fn compare_exchange(self, size: u64, expected: u64, new: u64) -> u64 {
-        debug_assert!(self.0 % size as usize == 0);
+        debug_assert!(self.0.is_multiple_of(size as usize));
         const O: Ordering = Ordering::SeqCst;
         // SAFETY: as in `load_acquire`.
         unsafe {
@@ -198,7 +198,7 @@ impl HostAddress {
     /// Atomic compare and exchange of 16 aligned bytes: gives the old value.
     #[inline]
     pub(crate) fn compare_exchange128(self, expected: u128, new: u128) -> u128 {
-        debug_assert!(self.0 % 16 == 0);
+        debug_assert!(self.0.is_multiple_of(16));
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("cmpxchg16b") {
             let (mut low, mut high) = (expected as u64, (expected >> 64) as u64);

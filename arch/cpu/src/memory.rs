@@ -392,10 +392,7 @@ impl Vcpu {
         if m.size != size {
             return Ok(false);
         }
-        let (host, pa) = match self.atomic_target(va, size, AccessKind::Write) {
-            Ok(target) => target,
-            Err(trap) => return Err(trap),
-        };
+        let (host, pa) = self.atomic_target(va, size, AccessKind::Write)?;
         if pa != m.pa {
             return Ok(false);
         }

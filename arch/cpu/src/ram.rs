@@ -140,7 +140,7 @@ impl Ram {
     /// An aligned 64-bit word, single-copy atomic.
     #[inline]
     pub fn load_u64(&self, pa: u64) -> Option<u64> {
-        if pa % 8 != 0 {
+        if !pa.is_multiple_of(8) {
             return None;
         }
         let host = self.host(pa, 8)?;
@@ -150,7 +150,7 @@ impl Ram {
 
     /// Compare and exchange of an aligned 64-bit word: `Some(Ok)` when it held `old`, `Some(Err(found))` when not, `None` when it is no RAM.
     pub fn compare_exchange_u64(&self, pa: u64, old: u64, new: u64) -> Option<Result<u64, u64>> {
-        if pa % 8 != 0 {
+        if !pa.is_multiple_of(8) {
             return None;
         }
         let host = self.host(pa, 8)?;
@@ -175,7 +175,7 @@ impl Ram {
 
     /// The instruction word at `pa` (4-byte aligned).
     pub fn read_code_word(&self, pa: u64) -> Option<u32> {
-        if pa % 4 != 0 {
+        if !pa.is_multiple_of(4) {
             return None;
         }
         let host = self.host(pa, 4)?;

@@ -24,6 +24,8 @@ pub fn ram(base: u64, len: u64) -> Ram {
 #[derive(Debug, Default)]
 pub struct Machine {
     pub log: Mutex<Vec<String>>,
+    /// When set, private lines go to the CPU interface at priority 0x80 (one at a time).
+    pub wire: Mutex<Option<Arc<VmShared>>>,
 }
 
 impl Machine {
@@ -51,8 +53,11 @@ impl Outside for Machine {
     fn gic_send_sgi(&self, _vcpu: usize, sgir: u64, group: SgiGroup) {
         self.note(format!("sgi {sgir:#x} {group:?}"));
     }
-    fn gic_set_ppi(&self, _vcpu: usize, intid: u32, level: bool) {
+    fn gic_set_ppi(&self, vcpu: usize, intid: u32, level: bool) {
         self.note(format!("ppi {intid} {level}"));
+        if let Some(vm) = &*self.wire.lock().unwrap() {
+            vm.vcpus[vcpu].publish_irq(1, level.then_some((0x80, intid)));
+        }
     }
     fn smccc(&self, _vcpu: usize, conduit: Conduit, imm: u16, regs: &mut [u64; 18]) -> SmcccOutcome {
         self.note(format!("{conduit:?} {imm} {:#x}", regs[0]));

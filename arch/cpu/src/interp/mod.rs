@@ -7,3 +7,6 @@ mod sem;
 mod vector;
 
 pub(crate) use code::CodeCache;
+
+#[cfg(test)]
+mod tests;

@@ -266,7 +266,7 @@ impl Sem for Vcpu {
     fn yield_(&mut self) {
         self.yields = self.yields.wrapping_add(1);
         // A spinning guest on a host with fewer cores than vCPUs: let the holder run now and then.
-        if self.yields % 64 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
+        if self.yields.is_multiple_of(64) { std::thread::yield_now() } else { std::hint::spin_loop() }
     }
     fn esb(&mut self) -> Result<(), Trap> {
         Ok(())

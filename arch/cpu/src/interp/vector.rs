@@ -1,8 +1,8 @@
 //! SIMD&FP registers, status and memory accesses for the meaning functions.
 
 use isa::insn::Reg;
-use isa::simd::VecWidth;
 use isa::sem::{ValueFp, ValueVec};
+use isa::simd::VecWidth;
 use isa::value::softfloat::Fpcr;
 
 use crate::vcpu::{Trap, Vcpu};

@@ -54,7 +54,7 @@ mod naive {
                 c.ttbr0,
             )
         };
-        let tsz = tsz.max(16).min(39) as u32;
+        let tsz = tsz.clamp(16, 39) as u32;
         let size = 64 - tsz;
         let addr_top = if tbi == 1 { 55 } else { 63 };
         for b in size..=addr_top {
@@ -351,7 +351,7 @@ fn hardware_dirty_state() {
     let mut v = mapped_pe();
     let at = RAM_BASE + 0x2000 + 7 * 8;
     // DBM, AP[2] = 1, AF = 0.
-    let d = RAM_BASE + 0x5_0000 | 1 << 51 | 1 << 7 | 1 << 11 | 3;
+    let d = (RAM_BASE + 0x5_0000) | 1 << 51 | 1 << 7 | 1 << 11 | 3;
     assert!(v.vm.ram.write_bytes(at, &d.to_le_bytes()));
     assert_eq!(v.translate(0x7000, AccessKind::Read, EL1), Err(Fault::AccessFlag(3)));
     let tcr = v.arch.sys(Slot::TCR_EL1);

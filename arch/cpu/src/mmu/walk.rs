@@ -93,11 +93,11 @@ impl Walk {
         let wxn = sctlr & WXN != 0;
         if who.el1 {
             let data = !(who.pan && user);
-            let execute = !self.pxn && !(user && writable) && !(wxn && writable);
+            let execute = !self.pxn && (!writable || !(user || wxn));
             (data, data && writable, execute)
         } else {
             let write = user && writable;
-            (user, write, !self.uxn && !(wxn && write))
+            (user, write, !(self.uxn || wxn && write))
         }
     }
 }

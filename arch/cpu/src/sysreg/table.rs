@@ -5,7 +5,7 @@ use super::{Effect, El0, KvmOwner, Row, Rw, Special, SysEnc, Via};
 macro_rules! slots {
     ($($name:ident),+ $(,)?) => {
         /// Index of a register in [`crate::ArchState::sys`].
-        #[expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "the Arm ARM's names")]
+        #[expect(non_camel_case_types, reason = "the Arm ARM's names")]
         #[expect(missing_docs, reason = "the Arm ARM documents them under these names")]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u16)]
