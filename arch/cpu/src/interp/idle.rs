@@ -43,6 +43,8 @@ impl Vcpu {
             let deadline = limit.map_or(self.deadline, |l| l.min(self.deadline));
             self.sleep_until(deadline, None);
         }
+        // The interrupt that ended the wait is taken right after it, as guests rely on: `while (!seen) wfi();`.
+        self.fetch_stale();
         Ok(())
     }
 
