@@ -1,0 +1,141 @@
+//! The decoder and the disassembler against `aarch64-linux-gnu-objdump`.
+//!
+//! The text of a word is made from the decoded instruction, so that equal text means that decoding found the same operation and
+//! operands. `binutils.txt` lists the differences that stay, each with its reason.
+
+mod common;
+
+use common::{Differences, Rules, generator, words_per_encoding};
+use isa::random::{any, word_of};
+use isa::{Encoding, disasm, encoding};
+use std::process::Command;
+
+const OBJDUMP: &str = "aarch64-linux-gnu-objdump";
+
+fn rules() -> Rules {
+    Rules::parse("binutils.txt", include_str!("binutils.txt"))
+}
+
+/// What objdump says of each word, at address 4 times its index; `None` for undefined ones.
+fn objdump(name: &str, words: &[u32]) -> Vec<Option<String>> {
+    let path = std::env::temp_dir().join(format!("vmm-{name}-{}.bin", std::process::id()));
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    std::fs::write(&path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let output = Command::new(OBJDUMP)
+        .args(["--disassemble-all", "--disassemble-zeroes", "--target=binary", "--architecture=aarch64"])
+        .args(["--disassembler-options=no-aliases,no-notes"])
+        .arg(&path)
+        .output()
+        .unwrap_or_else(|error| panic!("{OBJDUMP} ({error}); install it: apt-get install binutils-aarch64-linux-gnu"));
+    let _ = std::fs::remove_file(&path);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    // "   0:<tab>910043ff <tab>add<tab>sp, sp, #0x10"
+    let lines: Vec<Option<String>> = text
+        .lines()
+        .filter_map(|line| line.splitn(3, '\t').nth(2))
+        .map(|text| (!text.starts_with(".inst")).then(|| normal(text)))
+        .collect();
+    assert_eq!(lines.len(), words.len(), "a line per word");
+    lines
+}
+
+/// Without comments and with single spaces.
+fn normal(text: &str) -> String {
+    let text = text.split("//").next().unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Equal text, but for the names of system registers, of which this crate knows the encodings only.
+fn same(ours: &str, theirs: &str) -> bool {
+    let register = |text: &str, place: usize| -> Option<(String, String)> {
+        let (mnemonic, operands) = text.split_once(' ')?;
+        let operands: Vec<&str> = operands.split(", ").collect();
+        let name = operands.get(place)?;
+        Some(((*name).to_owned(), format!("{mnemonic} {}", operands.get(1 - place)?)))
+    };
+    let place = match ours.get(..5) {
+        Some("mrs x") => 1,
+        Some("msr s") => 0,
+        _ => return ours == theirs,
+    };
+    match (register(ours, place), register(theirs, place)) {
+        (Some((our_name, our_rest)), Some((their_name, their_rest))) => {
+            let generic = their_name.starts_with('s') && their_name.matches('_').count() == 4;
+            our_rest == their_rest && (our_name == their_name || !generic)
+        }
+        _ => ours == theirs,
+    }
+}
+
+/// The mnemonic, marked when an operand is of half precision or of its vectors: FEAT_FP16 has most of its mnemonics in common with the
+/// offered floating point.
+fn family(text: &str) -> String {
+    let (mnemonic, operands) = text.split_once(' ').unwrap_or((text, ""));
+    let half = operands.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| {
+        matches!(word, "2h" | "4h" | "8h") || word.strip_prefix('h').is_some_and(|n| n.parse::<u8>().is_ok())
+    });
+    if half { format!("{mnemonic}(half)") } else { mnemonic.to_owned() }
+}
+
+#[test]
+fn every_encoding_has_the_text_of_objdump() {
+    let (mut random, rules, mut differences) = (generator(), rules(), Differences::default());
+    let mut words = Vec::new();
+    for encoding in Encoding::all() {
+        for _ in 0..words_per_encoding(100) {
+            words.push(word_of(encoding, &mut random).unwrap_or_else(|| panic!("{encoding:?} takes no word")));
+        }
+    }
+    let mut equal = 0;
+    for (index, (&word, theirs)) in words.iter().zip(objdump("text", &words)).enumerate() {
+        let Some(encoding) = encoding(word) else { panic!("{word:08x} was allocated") };
+        let name = encoding.row().name;
+        let ours = disasm(word, index as u64 * 4);
+        match theirs {
+            Some(theirs) if same(&ours, &theirs) => equal += 1,
+            Some(theirs) if !rules.lists("text", name) => {
+                differences.add(name, || format!("{word:08x} ours {ours:?} theirs {theirs:?}"));
+            }
+            None if !rules.lists("undefined", name) => {
+                differences.add(name, || format!("{word:08x} ours {ours:?}, theirs undefined"));
+            }
+            _ => {}
+        }
+    }
+    println!("{} words of {} encodings, {equal} equal", words.len(), Encoding::all().len());
+    let unused = rules.unused(&["text", "undefined"]);
+    assert!(differences.report("text") & unused.is_empty(), "differences, or rules that nothing needs: {unused:?}");
+}
+
+#[test]
+fn what_objdump_knows_is_allocated_or_not_offered() {
+    let (mut random, rules, mut differences) = (generator(), rules(), Differences::default());
+    let count = words_per_encoding(100) * 2000;
+    // Half of them are neighbours of allocated words: there the mistakes are.
+    let words: Vec<u32> =
+        (0..count).map(|n| if n % 2 == 0 { random() } else { any(&mut random) ^ 1 << (random() % 32) }).collect();
+    let (mut both, mut neither) = (0, 0);
+    for (&word, theirs) in words.iter().zip(objdump("words", &words)) {
+        match (encoding(word), theirs) {
+            (Some(_), Some(_)) => both += 1,
+            (None, None) => neither += 1,
+            (Some(encoding), None) => {
+                let name = encoding.row().name;
+                if !rules.lists("undefined", name) {
+                    differences.add(name, || format!("{word:08x} {}: undefined for objdump", disasm(word, 0)));
+                }
+            }
+            (None, Some(theirs)) => {
+                let mnemonic = family(&theirs);
+                // SVE and SME have two of the sixteen parts of the encoding space for themselves (Arm ARM C4.1).
+                let scalable = word >> 25 & 15 == 0b0010 || word >> 31 == 1 && word >> 25 & 15 == 0;
+                if !scalable && !rules.lists("not-offered", &mnemonic) {
+                    differences.add(&mnemonic, || format!("{word:08x} {theirs}: unallocated for us"));
+                }
+            }
+        }
+    }
+    println!("{count} words, {both} allocated and {neither} unallocated for both");
+    assert!(differences.report("allocation"), "differences that binutils.txt does not list");
+}
