@@ -24,6 +24,14 @@ pub trait MmioDevice: Send + Sync {
     fn write(&self, offset: u64, size: u8, value: u64) -> Result<(), AccessError>;
     /// Back to the state at power-on.
     fn reset(&self);
+    /// Stops what the device does by itself on threads of its own; returns when it stands still. Register accesses go on.
+    fn pause(&self) {}
+    /// Goes on after [`pause`](Self::pause).
+    fn resume(&self) {}
+    /// What it counts beside register accesses, for statistics.
+    fn counters(&self) -> Value {
+        Value::Null
+    }
     /// The state as self-describing data ([`crate::state::pack`]).
     fn save(&self) -> Value;
     /// Takes over saved state. On an error the device keeps the state that it had.
@@ -125,6 +133,8 @@ pub struct Window {
     pub device: String,
     /// Use so far.
     pub accesses: Accesses,
+    /// What the device itself counts ([`MmioDevice::counters`]).
+    pub counters: Value,
 }
 
 /// The memory map of the devices.
@@ -194,6 +204,7 @@ impl Bus {
             range: e.base..e.base.saturating_add(e.len),
             device: e.device.name().to_owned(),
             accesses: Accesses { reads: e.reads.load(Ordering::Relaxed), writes: e.writes.load(Ordering::Relaxed) },
+            counters: e.device.counters(),
         };
         self.entries.iter().map(row).collect()
     }
@@ -217,6 +228,16 @@ impl Bus {
     /// All devices back to the state at power-on. The vCPUs must be stopped.
     pub fn reset(&self) {
         self.devices().iter().for_each(|d| d.reset());
+    }
+
+    /// No device touches guest RAM any more when this returns. The vCPUs must be stopped.
+    pub fn pause(&self) {
+        self.devices().iter().for_each(|d| d.pause());
+    }
+
+    /// The devices go on.
+    pub fn resume(&self) {
+        self.devices().iter().for_each(|d| d.resume());
     }
 
     /// The state of all devices, keyed by name. The vCPUs must be stopped.

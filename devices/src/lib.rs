@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+pub mod disk;
 pub mod gic;
 pub mod irq;
 pub mod pl011;
@@ -18,6 +19,7 @@ pub mod pvpanic;
 pub mod state;
 #[cfg(test)]
 mod testing;
+pub mod virtio;
 
 pub use bus::{AccessError, Bus, BusError, MapError, MmioDevice};
 pub use gic::{CpuInterfaceSink, Gic, SgiGroup};

@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and what it means.
 
 pub mod demo;
+pub mod disk;
 pub mod doctor;
 pub mod progress;
 pub mod run;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::console::ConsoleKind;
 use crate::console::terminal;
 use crate::exit::ExitStatus;
+use crate::machine::virtio::DiskConfig;
 use crate::trace::TraceSpec;
 
 const EXAMPLES: &str = "\
@@ -95,6 +97,7 @@ Examples:
   vmm run --kernel vmlinuz --append 'console=ttyAMA0 root=/dev/vda1'
   vmm run --kernel hello.elf --console file:out.txt --timeout 10    bare-metal program, for scripts
   vmm run --engine interp --trace exception,psci:trace.txt ...      look at what the guest does
+  vmm run --disk scratch.img,serial=scratch                          the demo with /dev/vda
   vmm run --dump-dtb board.dtb                                      only write the device tree
 
 Kernels: arm64 Image, also compressed (gzip, zstd, lz4, xz, bzip2) or wrapped (EFI zboot), and arm64 ELF files. The format is seen from the content.
@@ -122,6 +125,15 @@ pub struct RunArgs {
     /// Guest RAM, with a unit: 512M, 4G
     #[arg(long, short = 'm', value_name = "SIZE", default_value = "1G", value_parser = size::parse)]
     pub memory: u64,
+    /// A disk (repeatable): PATH[,format=raw][,readonly][,ephemeral][,cache=MODE][,serial=TEXT][,queues=N]
+    ///
+    /// PATH is a file or block device with the disk's bytes; the first becomes /dev/vda. With ephemeral the guest's writes vanish with the machine.
+    /// MODE: writeback (default), writethrough, none (O_DIRECT) or unsafe (flushes do nothing). serial gives /dev/disk/by-id/virtio-TEXT.
+    #[arg(long, value_name = "PATH[,..]", value_parser = disk::parse)]
+    pub disk: Vec<DiskConfig>,
+    /// No virtio-rng device
+    #[arg(long)]
+    pub no_rng: bool,
     /// The guest's serial port: stdio, file:PATH, socket:PATH, pty or none
     #[arg(long, value_name = "WHERE", default_value = "stdio")]
     pub console: ConsoleKind,

@@ -16,7 +16,9 @@ use devices::{Bus, CpuInterfaceSink, Gic, MmioDevice};
 use super::boot::fill_random;
 use super::layout;
 use super::psci::{self, Outcome, Psci};
+use super::ram::GuestRam;
 use super::vcpus::Command;
+use super::virtio::VirtioConfig;
 use crate::console::SerialLine;
 use crate::console::input::SerialInput;
 use crate::engine::Vm;
@@ -65,7 +67,8 @@ impl Board {
         vm: &Arc<dyn Vm>,
         clock: &Arc<Clock>,
         vcpus: usize,
-        ram: std::ops::Range<u64>,
+        ram: &GuestRam,
+        virtio: &VirtioConfig,
         line: &SerialLine,
         tracer: Arc<Tracer>,
     ) -> Result<Board, Failure> {
@@ -97,7 +100,9 @@ impl Board {
         for (base, length, device) in devices {
             bus.insert(base, length, device).map_err(|e| defect(&e))?;
         }
+        virtio.build(&mut bus, &gic, ram)?;
         let psci = Psci::new(vcpus);
+        let ram = ram.range();
         Ok(Board { bus, gic, uart, gpio, psci, watch, tracer, vm: Arc::clone(vm), ram, threads: OnceLock::new() })
     }
 

@@ -10,6 +10,12 @@ pub const UART: u64 = 0x0900_0000;
 pub const RTC: u64 = 0x0901_0000;
 /// PL061 GPIO with the power button.
 pub const GPIO: u64 = 0x0903_0000;
+/// virtio-mmio transports, one after the other.
+pub const VIRTIO: u64 = 0x0a00_0000;
+/// Window of one of them.
+pub const VIRTIO_WINDOW: u64 = 0x200;
+/// How many there is room for.
+pub const VIRTIO_SLOTS: usize = 32;
 /// pvpanic-mmio.
 pub const PVPANIC: u64 = 0x0b01_0000;
 /// First byte of RAM.
@@ -23,6 +29,8 @@ pub const UART_SPI: u32 = 1;
 pub const RTC_SPI: u32 = 2;
 /// SPI of the GPIO.
 pub const GPIO_SPI: u32 = 7;
+/// SPI of the first virtio-mmio transport; the others follow.
+pub const VIRTIO_SPI: u32 = 16;
 /// SPIs that the distributor has: INTIDs 32 to 255.
 pub const SPIS: usize = 224;
 /// PPI of the performance monitors as the device tree counts (INTID 23).

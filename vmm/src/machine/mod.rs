@@ -8,6 +8,7 @@ pub mod psci;
 pub mod ram;
 pub mod saved;
 pub mod vcpus;
+pub mod virtio;
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use self::board::{Board, UartInput};
 use self::boot::{Boot, BootSource};
 use self::ram::GuestRam;
 use self::vcpus::{StopSink, Vcpus};
+use self::virtio::VirtioConfig;
 use crate::console::SerialLine;
 use crate::engine::emu::has_pmu;
 use crate::engine::{Engine, Setup, Vm};
@@ -40,6 +42,8 @@ pub struct MachineConfig {
     pub memory: u64,
     /// The processor that the guest sees.
     pub cpu: CpuConfig,
+    /// The virtio devices.
+    pub virtio: VirtioConfig,
 }
 
 /// A machine. Made paused; its vCPUs run on threads of their own after [`Machine::resume`].
@@ -82,7 +86,7 @@ impl MachineConfig {
                 (memory >> 21 << 1) + 2
             )));
         }
-        Ok(())
+        self.virtio.check()
     }
 }
 
@@ -96,7 +100,7 @@ impl Machine {
         stops: &StopSink,
     ) -> Result<Machine, Failure> {
         config.check()?;
-        let boot = Boot::open(&config.boot, config.vcpus, has_pmu(&config.cpu))?;
+        let boot = Boot::open(&config.boot, config.vcpus, has_pmu(&config.cpu), config.virtio.slots())?;
         let ram = GuestRam::new(config.memory)?;
         let clock = Arc::new(Clock::new());
         clock.pause();
@@ -108,7 +112,7 @@ impl Machine {
             trace: tracer.flags(),
         };
         let vm = engine.create(setup)?;
-        let board = Arc::new(Board::new(&vm, &clock, config.vcpus, ram.range(), line, tracer)?);
+        let board = Arc::new(Board::new(&vm, &clock, config.vcpus, &ram, &config.virtio, line, tracer)?);
         let vcpus = Vcpus::spawn(&vm, &board, config.vcpus, stops)?;
         board.connect(vcpus.senders());
         line.input
@@ -135,10 +139,11 @@ impl Machine {
         &self.board
     }
 
-    /// Stops all vCPUs and guest time. The error names vCPUs that do not stop.
+    /// Stops all vCPUs, guest time and devices. The error names vCPUs that do not stop.
     pub fn pause(&self) -> Result<(), Failure> {
         let late = self.vcpus.pause(PAUSE_LIMIT);
         self.clock.pause();
+        self.board.bus.pause();
         if late.is_empty() {
             Ok(())
         } else {
@@ -149,6 +154,7 @@ impl Machine {
     /// Lets the vCPUs run.
     pub fn resume(&self) {
         self.clock.resume();
+        self.board.bus.resume();
         self.vcpus.resume();
     }
 
@@ -263,7 +269,13 @@ impl Machine {
             .bus
             .ranges()
             .into_iter()
-            .map(|w| (w.device, json!({ "reads": w.accesses.reads, "writes": w.accesses.writes })))
+            .map(|w| {
+                let mut counters = json!({ "reads": w.accesses.reads, "writes": w.accesses.writes });
+                if !w.counters.is_null() {
+                    counters["own"] = w.counters;
+                }
+                (w.device, counters)
+            })
             .collect();
         json!({
             "engine": self.engine,

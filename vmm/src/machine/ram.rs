@@ -57,6 +57,11 @@ impl GuestRam {
         &self.memory
     }
 
+    /// For devices that outlive the caller.
+    pub fn shared_memory(&self) -> Arc<GuestMemoryMmap> {
+        Arc::clone(&self.memory)
+    }
+
     /// All bytes zero again. No vCPU may run.
     pub fn clear(&self) {
         // SAFETY: the range is the private anonymous mapping that `memory` owns; after MADV_DONTNEED its pages read as zeros. Nobody holds references into it:

@@ -36,7 +36,13 @@ fn kernel_file() -> PathBuf {
 
 fn config(vcpus: usize) -> MachineConfig {
     let boot = BootSource { kernel: kernel_file(), ..BootSource::default() };
-    MachineConfig { boot, vcpus, memory: 64 << 20, cpu: CpuConfig::max() }
+    MachineConfig {
+        boot,
+        vcpus,
+        memory: 64 << 20,
+        cpu: CpuConfig::max(),
+        virtio: VirtioConfig { rng: true, ..VirtioConfig::default() },
+    }
 }
 
 struct Bench {

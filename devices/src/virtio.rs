@@ -1,0 +1,41 @@
+//! VIRTIO 1.2 devices.
+//!
+//! Three parts that know little of each other: a *device* ([`VirtioDevice`]: what requests mean), the *common
+//! configuration* ([`common::Common`]: status, features, queues, workers) and a *transport* ([`mmio::VirtioMmio`]: the
+//! registers by which a driver reaches the common configuration). Requests are served on worker threads, one for each
+//! queue; a vCPU that rings a doorbell only wakes one.
+
+pub mod blk;
+pub mod chain;
+pub mod common;
+pub mod device;
+pub mod mmio;
+pub mod queue;
+pub mod rng;
+pub mod spec;
+#[cfg(test)]
+mod testing;
+mod worker;
+
+pub use blk::VirtioBlk;
+pub use chain::{Chain, ChainError};
+pub use device::{QueueHandler, Served, VirtioDevice};
+pub use mmio::VirtioMmio;
+pub use queue::{ActiveQueue, QueueError};
+pub use rng::VirtioRng;
+
+use std::sync::Arc;
+
+/// Guest RAM as devices see it.
+pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;
+
+/// How a device interrupts the driver; each transport has its own.
+pub trait Interrupts: Send + Sync {
+    /// Buffers of queue `index` were used.
+    fn used(&self, index: u16);
+    /// The configuration or the status changed.
+    fn configuration(&self);
+}
+
+/// Shared guest RAM.
+pub type SharedMemory = Arc<GuestMemory>;

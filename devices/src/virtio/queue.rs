@@ -1,0 +1,209 @@
+//! A queue in use: `virtio-queue`'s rings, the handler that serves it, and the gate that holds it still.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use virtio_queue::{Queue, QueueOwnedT, QueueState, QueueT};
+use vm_memory::{Bytes, GuestAddress};
+
+use super::chain::{Chain, ChainError};
+use super::common::Shared;
+use super::device::{QueueHandler, Served};
+use super::spec;
+use super::worker::Doorbell;
+use crate::lock;
+
+/// Why a queue cannot go on. The device needs a reset.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// The rings make no sense.
+    #[error("Queue {index}: {reason}")]
+    Ring {
+        /// The queue.
+        index: u16,
+        /// What `virtio-queue` says about it.
+        reason: String,
+    },
+    /// A request makes no sense.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+}
+
+/// One queue of a device. The transport and the worker share it.
+pub(super) struct Slot {
+    pub(super) index: u16,
+    pub(super) doorbell: Doorbell,
+    /// The driver takes this queue away.
+    hold: AtomicBool,
+    live: Mutex<Live>,
+    pub(super) counters: Counters,
+}
+
+/// What happened on a queue since the machine started.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) requests: AtomicU64,
+    pub(super) interrupts: AtomicU64,
+}
+
+struct Live {
+    /// `None` unless the driver has made it ready.
+    queue: Option<Queue>,
+    handler: Box<dyn QueueHandler>,
+}
+
+/// Where a queue is and how far it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Position {
+    pub(super) next_avail: u16,
+    pub(super) next_used: u16,
+}
+
+impl Slot {
+    pub(super) fn new(index: u16, handler: Box<dyn QueueHandler>) -> Slot {
+        Slot {
+            index,
+            doorbell: Doorbell::default(),
+            hold: AtomicBool::new(false),
+            live: Mutex::new(Live { queue: None, handler }),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Puts `queue` into use, or takes the queue out of it. Waits until the handler is between two requests.
+    pub(super) fn set(&self, queue: Option<Queue>) {
+        self.hold.store(true, Ordering::SeqCst);
+        lock(&self.live).queue = queue;
+        self.hold.store(false, Ordering::SeqCst);
+    }
+
+    /// Waits until the handler is not serving. The caller has closed the gate.
+    pub(super) fn settle(&self) {
+        drop(lock(&self.live));
+    }
+
+    /// How far the queue got, if it is in use.
+    pub(super) fn position(&self) -> Option<Position> {
+        let live = lock(&self.live);
+        live.queue.as_ref().map(|q| Position { next_avail: q.next_avail(), next_used: q.next_used() })
+    }
+
+    /// Serves what there is; on the worker thread.
+    pub(super) fn serve(&self, shared: &Shared) {
+        let mut live = lock(&self.live);
+        let Live { queue: Some(queue), handler } = &mut *live else { return };
+        let mut active = ActiveQueue { queue, slot: self, shared };
+        if let Err(error) = active.serve_all(&mut **handler) {
+            shared.fail(&error);
+        }
+    }
+}
+
+/// A queue that a handler serves now.
+pub struct ActiveQueue<'a> {
+    queue: &'a mut Queue,
+    slot: &'a Slot,
+    shared: &'a Shared,
+}
+
+impl ActiveQueue<'_> {
+    /// Guest RAM.
+    pub fn memory(&self) -> &super::GuestMemory {
+        &self.shared.memory
+    }
+
+    /// Takes the next request into `chain`. False when there is none, or when the queue has to stand still: a handler
+    /// completes what it has taken, and returns.
+    pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, QueueError> {
+        if !self.may_run() {
+            return Ok(false);
+        }
+        let memory = &*self.shared.memory;
+        let Some(from) = self.queue.iter(memory).map_err(|e| self.slot.broken(&e))?.next() else { return Ok(false) };
+        chain.fill(from)?;
+        self.slot.counters.requests.fetch_add(1, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Gives the request with first descriptor `head` back to the driver, `written` bytes of answer in it, and
+    /// interrupts if the driver wants that.
+    pub fn complete(&mut self, head: u16, written: u32) -> Result<(), QueueError> {
+        let memory = &*self.shared.memory;
+        self.queue.add_used(memory, head, written).map_err(|e| self.slot.broken(&e))?;
+        if self.wants_interrupt()? {
+            self.slot.counters.interrupts.fetch_add(1, Ordering::Relaxed);
+            self.shared.interrupts.used(self.slot.index);
+        }
+        Ok(())
+    }
+
+    fn wants_interrupt(&mut self) -> Result<bool, QueueError> {
+        let memory = &*self.shared.memory;
+        // `virtio-queue` looks at the event index only; it also has the fence that both forms need.
+        let wanted = self.queue.needs_notification(memory).map_err(|e| self.slot.broken(&e))?;
+        if self.queue.event_idx_enabled() {
+            return Ok(wanted);
+        }
+        let flags: u16 =
+            memory.load(GuestAddress(self.queue.avail_ring()), Ordering::Relaxed).map_err(|e| self.slot.broken(&e))?;
+        Ok(u16::from_le(flags) & spec::AVAIL_NO_INTERRUPT == 0)
+    }
+
+    fn may_run(&self) -> bool {
+        self.shared.may_run() && !self.slot.hold.load(Ordering::SeqCst)
+    }
+
+    fn serve_all(&mut self, handler: &mut dyn QueueHandler) -> Result<(), QueueError> {
+        let memory = &*self.shared.memory;
+        while self.may_run() {
+            self.queue.disable_notification(memory).map_err(|e| self.slot.broken(&e))?;
+            if handler.serve(self)? == Served::Waiting {
+                return Ok(());
+            }
+            if !self.queue.enable_notification(memory).map_err(|e| self.slot.broken(&e))? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Slot {
+    fn broken(&self, error: &dyn std::fmt::Display) -> QueueError {
+        QueueError::Ring { index: self.index, reason: error.to_string() }
+    }
+}
+
+/// What a driver says about a queue before it makes it ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct QueueSetup {
+    pub(super) size: u16,
+    pub(super) ready: bool,
+    pub(super) descriptors: u64,
+    pub(super) driver: u64,
+    pub(super) device: u64,
+}
+
+impl QueueSetup {
+    /// The queue as set up, if size, alignment and addresses are right.
+    pub(super) fn open(
+        &self,
+        max: u16,
+        event_idx: bool,
+        position: Position,
+        memory: &super::GuestMemory,
+    ) -> Option<Queue> {
+        let state = QueueState {
+            max_size: max,
+            next_avail: position.next_avail,
+            next_used: position.next_used,
+            event_idx_enabled: event_idx,
+            size: self.size,
+            ready: true,
+            desc_table: self.descriptors,
+            avail_ring: self.driver,
+            used_ring: self.device,
+        };
+        Queue::try_from(state).ok().filter(|queue| queue.is_valid(memory))
+    }
+}
