@@ -94,6 +94,11 @@ impl CodeEpochs {
         self.changes.load(Ordering::Acquire)
     }
 
+    /// The word behind [`CodeEpochs::changes`], for an engine whose generated code compares it.
+    pub fn changes_word(&self) -> *const AtomicU64 {
+        &raw const self.changes
+    }
+
     /// The generation of all code (bumped by [`CodeEpochs::invalidate_all`]).
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

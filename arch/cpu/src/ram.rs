@@ -173,6 +173,20 @@ impl Ram {
         true
     }
 
+    /// Up to `out.len()` instruction words from `pa` (4-byte aligned) to the end of its page; how many.
+    pub fn read_code_words(&self, pa: u64, out: &mut [u32]) -> usize {
+        let count = out.len().min((4096 - (pa & 0xfff) as usize) / 4);
+        if pa % 4 != 0 {
+            return 0;
+        }
+        let Some(host) = self.host(pa, 4 * count as u64) else { return 0 };
+        for (i, w) in out.iter_mut().take(count).enumerate() {
+            // SAFETY: 4 * count mapped bytes, aligned.
+            *w = u32::from_le(unsafe { AtomicU32::from_ptr(host.cast::<u32>().add(i)) }.load(Ordering::Relaxed));
+        }
+        count
+    }
+
     /// The instruction word at `pa` (4-byte aligned).
     pub fn read_code_word(&self, pa: u64) -> Option<u32> {
         if !pa.is_multiple_of(4) {

@@ -134,7 +134,8 @@ pub struct Vcpu {
     /// Counter value at which PMCCNTR_EL0 was zero, while it counts.
     pub(crate) pmu_base: u64,
     pub(crate) shoot_waits: Vec<u64>,
-    pub(crate) shoot_pending: bool,
+    /// A broadcast TLBI of this PE waits for its DSB.
+    pub shoot_pending: bool,
     pub(crate) wfe_spins: u32,
     pub(crate) last_wfe: u64,
     pub(crate) yields: u32,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use cpu::Vcpu;
-use cpu::mmu::{TlbiKind, TlbiOp, Translation};
+use cpu::mmu::{BlockFilter, TlbiKind, TlbiOp, Translation};
 use cpu::sysreg::Slot as Sys;
 
 use crate::machine::Hot;
@@ -45,8 +45,10 @@ pub struct Contexts {
     el0_has_high: bool,
     /// Largest block of a cached translation, log2, by VA[55].
     largest: [u8; 2],
+    /// Where views of blocks are cached.
+    blocks: BlockFilter,
     /// Virtual pages that jump caches lead to.
-    exec: HashSet<u64>,
+    exec: HashSet<u64, crate::fragments::ByPage>,
     clock: u64,
     /// Address space changes.
     pub switches: u64,
@@ -72,7 +74,8 @@ impl Contexts {
             el1_has_user: false,
             el0_has_high: false,
             largest: [12; 2],
-            exec: HashSet::new(),
+            blocks: BlockFilter::default(),
+            exec: HashSet::default(),
             clock: 0,
             switches: 0,
             made: 0,
@@ -118,6 +121,7 @@ impl Contexts {
         hot.l0_el0.fill(self.empty);
         self.el0_has_high = false;
         self.largest = [12; 2];
+        self.blocks = BlockFilter::default();
     }
 
     /// Follow the machine's address space, PAN, EL and controls. True if virtual addresses may mean something else altogether.
@@ -202,6 +206,9 @@ impl Contexts {
         let high = va >> 55 & 1 != 0;
         let largest = &mut self.largest[usize::from(high)];
         *largest = (*largest).max(t.block_shift);
+        if t.block_shift > 12 {
+            self.blocks.insert(va);
+        }
         if el0 {
             self.el0_has_high |= high;
             self.resolve_el0(hot);
@@ -242,7 +249,11 @@ impl Contexts {
 
     fn apply_range(&mut self, op: &TlbiOp, hot: &mut Hot) -> Option<(u64, u64)> {
         let half = |va: u64| (va >> 55) as usize & 1;
-        let block = (1u64 << self.largest[half(op.start)].max(self.largest[half(op.last)])) - 1;
+        let block = if self.blocks.may_hold(op.start, op.last) {
+            (1u64 << self.largest[half(op.start)].max(self.largest[half(op.last)])) - 1
+        } else {
+            0xfff
+        };
         let first = canonical(op.start) & !block & !0xfff;
         let last = (op.last | block) & !0xfff;
         let high = half(op.last) == 1;

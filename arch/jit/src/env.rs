@@ -77,6 +77,14 @@ pub const CTX_EL0: i32 = hot(offset_of!(Hot, ctx_el0));
 pub const CTX_EL1: i32 = hot(offset_of!(Hot, ctx_el1));
 /// Context of the current Exception level.
 pub const CTX: i32 = hot(offset_of!(Hot, ctx));
+/// Pointer to the count of code changes.
+pub const CHANGES: i32 = hot(offset_of!(Hot, changes));
+/// The count that fragments are up to date with.
+pub const CHANGES_SEEN: i32 = hot(offset_of!(Hot, changes_seen));
+/// The address space or a control changed.
+pub const CONTEXT_DIRTY: i32 = (offset_of!(JitCpu, vcpu) + offset_of!(Vcpu, context_dirty)) as i32 - BIAS;
+/// A broadcast TLBI waits for its DSB.
+pub const SHOOT_PENDING: i32 = (offset_of!(JitCpu, vcpu) + offset_of!(Vcpu, shoot_pending)) as i32 - BIAS;
 /// Scratch of thunks.
 pub const TMP: i32 = hot(offset_of!(Hot, tmp));
 /// Exit taken.

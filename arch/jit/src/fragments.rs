@@ -29,6 +29,33 @@ impl PageKey {
     }
 }
 
+/// Multiplicative hashing: the keys are page numbers, which no attacker gains by colliding in a table of its own vCPU.
+#[derive(Default, Clone, Copy, Debug)]
+pub struct PageHasher(u64);
+
+impl std::hash::Hasher for PageHasher {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 29
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.write_u64(u64::from(*b));
+        }
+    }
+    fn write_u8(&mut self, v: u8) {
+        self.write_u64(u64::from(v));
+    }
+    fn write_u64(&mut self, v: u64) {
+        self.0 = (self.0.rotate_left(5) ^ v).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+    fn write_usize(&mut self, v: usize) {
+        self.write_u64(v as u64);
+    }
+}
+
+/// Builds [`PageHasher`]s.
+pub type ByPage = std::hash::BuildHasherDefault<PageHasher>;
+
 /// A number in the fragment table; 0 is none.
 pub type FragmentId = u32;
 
@@ -79,11 +106,11 @@ pub struct Exit {
 /// All fragments of one vCPU.
 #[derive(Debug, Default)]
 pub struct Fragments {
-    pages: HashMap<PageKey, CodePage>,
+    pages: HashMap<PageKey, CodePage, ByPage>,
     table: Vec<Fragment>,
     exits: Vec<Exit>,
     /// EL1 exits to other pages, by target virtual page.
-    far_links: HashMap<u64, Vec<u32>>,
+    far_links: HashMap<u64, Vec<u32>, ByPage>,
 }
 
 impl Fragments {

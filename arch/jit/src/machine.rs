@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "generated code calls the helpers with a raw pointer to the CPU it runs for")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use cpu::mmu::{AccessKind, Privilege};
 use cpu::sysreg::Slot as Sys;
@@ -15,7 +15,7 @@ use crate::counters::JitCounters;
 use crate::enter::enter;
 use crate::fragments::{Exit, FragmentId, Fragments, PageKey};
 use crate::host::{HostFeatures, Unsupported, detect};
-use crate::t1::builder::Mode;
+use crate::t1::builder::{Ids, Mode};
 use crate::t1::flags::{from_nzcv, to_nzcv};
 use crate::t1::{Request, Translator};
 use crate::thunks::{self, Helpers, Thunks, reason};
@@ -66,6 +66,10 @@ pub struct Hot {
     pub pc_page: u64,
     /// The request word of the vCPU.
     pub req: *const AtomicU32,
+    /// The count of code changes of the machine.
+    pub changes: *const AtomicU64,
+    /// What of it `fragments` has followed.
+    pub changes_seen: u64,
     /// A zero.
     pub zero: u64,
     /// Context of EL0.
@@ -108,7 +112,6 @@ pub struct JitCpu {
     contexts: Contexts,
     scratch: Box<Scratch>,
     stop: Option<Stop>,
-    code_changes: u64,
 }
 
 // SAFETY: the raw pointers in `hot` lead to allocations that this value owns (contexts) or keeps alive (the request word, by `vcpu.shared`);
@@ -144,6 +147,8 @@ impl JitCpu {
             exit: 0,
             pc_page: 0,
             req,
+            changes: vcpu.vm.code.changes_word(),
+            changes_seen: 0,
             zero: 0,
             ctx_el0: contexts.nothing(),
             ctx_el1: contexts.el1(),
@@ -164,7 +169,6 @@ impl JitCpu {
             contexts,
             scratch,
             stop: None,
-            code_changes: 0,
         }))
     }
 
@@ -305,8 +309,8 @@ impl JitCpu {
     /// Bring contexts and slots in line with what the interpreter did to the machine: TLB maintenance, address space, changed code.
     fn sync(&mut self) {
         let changes = self.vcpu.vm.code.changes();
-        if changes != self.code_changes {
-            self.code_changes = changes;
+        if changes != self.hot.changes_seen {
+            self.hot.changes_seen = changes;
             let dropped = self.fragments.drop_stale(&self.vcpu.vm.code, &self.cache);
             self.counters.pages_dropped += dropped as u64;
             if dropped > 0 {
@@ -374,15 +378,17 @@ impl JitCpu {
         let begun = std::time::Instant::now();
         let vm = self.vcpu.vm.clone();
         self.fragments.page(key, || vm.code.begin(key.page));
-        let mut words = [0u32; 1024];
-        if !vm.ram.read_code_page(pa, &mut words) {
+        let mut words = [0u32; crate::t1::MAX_INSNS];
+        let count = vm.ram.read_code_words(pa & !3, &mut words);
+        if count == 0 {
             return None;
         }
         let offset = pa & 0xffc;
         loop {
             let first_exit = self.fragments.exit_count();
             let unit = self.translator.translate(&Request {
-                words: words.get(offset as usize / 4..)?,
+                words: words.get(..count)?,
+                ids: Ids { ctr: vm.config.ctr, dczid: vm.config.dczid },
                 start: offset as u32,
                 mode,
                 features: isa::Features::ALL,

@@ -76,6 +76,8 @@ pub struct Tlb {
     user: [u16; 2],
     /// Largest block cached since the last full flush, by VA[55].
     largest: [u8; 2],
+    /// 2 MiB regions that hold views of a block since the last full flush, hashed: others need no widening.
+    blocks: BlockFilter,
     /// Non-global entries of the upper half are cached: an ASID change must drop them.
     high_not_global: bool,
     /// Bumped when cached translations of instructions may have become wrong.
@@ -89,6 +91,42 @@ impl std::fmt::Debug for Tlb {
             .field("space", &self.space)
             .field("current", &self.current)
             .finish_non_exhaustive()
+    }
+}
+
+/// A set of 2 MiB regions that may say "yes" too often, never "no" wrongly.
+#[derive(Debug, Clone)]
+pub struct BlockFilter([u64; 64]);
+
+impl Default for BlockFilter {
+    fn default() -> Self {
+        BlockFilter([0; 64])
+    }
+}
+
+impl BlockFilter {
+    fn slot(va: u64) -> (usize, u64) {
+        let region = canonical(va) >> 21;
+        let bit = (region ^ region >> 12) & 4095;
+        ((bit >> 6) as usize, 1 << (bit & 63))
+    }
+
+    /// Adds the region of `va`.
+    pub fn insert(&mut self, va: u64) {
+        let (word, bit) = Self::slot(va);
+        self.0[word] |= bit;
+    }
+
+    /// False if no region of `start..=last` was added.
+    pub fn may_hold(&self, start: u64, last: u64) -> bool {
+        let (first, end) = (canonical(start) >> 21, canonical(last) >> 21);
+        if end.wrapping_sub(first) > 16 {
+            return true;
+        }
+        (0..=end - first).any(|n| {
+            let (word, bit) = Self::slot((first + n) << 21);
+            self.0[word] & bit != 0
+        })
     }
 }
 
@@ -113,6 +151,7 @@ impl Tlb {
             current: [0; 2],
             user: [0; 2],
             largest: [12; 2],
+            blocks: BlockFilter::default(),
             high_not_global: false,
             generation: 1,
         }
@@ -200,6 +239,7 @@ impl Tlb {
         self.spaces.fill(0);
         self.next_space = SPACE_FIRST;
         self.largest = [12; 2];
+        self.blocks = BlockFilter::default();
         self.high_not_global = false;
         self.generation += 1;
     }
@@ -214,6 +254,9 @@ impl Tlb {
         walk.pa &= !0xfff;
         let half = half_of(va);
         self.largest[half] = self.largest[half].max(walk.block_shift);
+        if walk.block_shift > 12 {
+            self.blocks.insert(va);
+        }
         if walk.ng && half == 1 {
             self.high_not_global = true;
         }
@@ -257,7 +300,11 @@ impl Tlb {
     }
 
     fn invalidate_range(&mut self, start: u64, last: u64) {
-        let block = (1u64 << self.largest[half_of(start)].max(self.largest[half_of(last)])) - 1;
+        let block = if self.blocks.may_hold(start, last) {
+            (1u64 << self.largest[half_of(start)].max(self.largest[half_of(last)])) - 1
+        } else {
+            0xfff
+        };
         let first = canonical(start) & !block;
         let last = last | block;
         let pages = (last >> 12).wrapping_sub(first >> 12);

@@ -8,7 +8,7 @@ mod cache;
 mod maintenance;
 pub mod walk;
 
-pub use cache::{FastEntry, Tlb};
+pub use cache::{BlockFilter, FastEntry, Tlb};
 pub use maintenance::{TlbiKind, TlbiOp};
 pub use walk::{Attributes, Controls, Walk};
 

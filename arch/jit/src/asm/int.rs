@@ -77,6 +77,66 @@ struct Enc {
     op: u8,
 }
 
+/// The bytes of one instruction up to its immediate.
+#[derive(Default)]
+pub(super) struct Bytes {
+    bytes: [u8; 24],
+    len: usize,
+}
+
+impl Bytes {
+    #[inline]
+    pub(super) fn push(&mut self, b: u8) {
+        self.bytes[self.len & 15] = b;
+        self.len += 1;
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len & 31]
+    }
+
+    /// ModRM, SIB and displacement. `disp8_n`: disp8 is scaled by this (1 outside EVEX).
+    #[inline]
+    pub(super) fn modrm(&mut self, reg: u8, rm: Rm, disp8_n: i32) {
+        let reg = (reg & 7) << 3;
+        let m = match rm {
+            Rm::Reg(r) => return self.push(0xc0 | reg | r & 7),
+            Rm::Mem(m) => m,
+        };
+        let need_sib = m.index.is_some() || m.base.0 & 7 == 4;
+        let low = if need_sib { 4 } else { m.base.0 & 7 };
+        let scaled = if disp8_n == 1 {
+            i8::try_from(m.disp).ok()
+        } else {
+            (m.disp % disp8_n == 0).then(|| i8::try_from(m.disp / disp8_n).ok()).flatten()
+        };
+        let (mode, disp8) = if m.disp == 0 && m.base.0 & 7 != 5 {
+            (0, None)
+        } else if let Some(d) = scaled {
+            (0x40, Some(d))
+        } else {
+            (0x80, None)
+        };
+        self.push(mode | reg | low);
+        if need_sib {
+            let (index, scale) = m.index.map_or((4, 0), |(r, s)| {
+                debug_assert!(r != Gpr::RSP && s < 4);
+                (r.0 & 7, s)
+            });
+            self.push(scale << 6 | index << 3 | m.base.0 & 7);
+        }
+        match (mode, disp8) {
+            (0x40, Some(d)) => self.push(d.cast_unsigned()),
+            (0x80, _) => {
+                for b in m.disp.to_le_bytes() {
+                    self.push(b);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 const fn one(op: u8) -> Enc {
     Enc { pfx: 0, map: 0, op }
 }
@@ -85,36 +145,10 @@ const fn two(op: u8) -> Enc {
 }
 
 impl Asm {
-    /// ModRM, SIB and displacement. `disp8_n`: disp8 is scaled by this (1 outside EVEX).
-    pub(super) fn modrm(&mut self, reg: u8, rm: Rm, disp8_n: i32) {
-        let reg = (reg & 7) << 3;
-        let m = match rm {
-            Rm::Reg(r) => return self.byte(0xc0 | reg | r & 7),
-            Rm::Mem(m) => m,
-        };
-        let need_sib = m.index.is_some() || m.base.0 & 7 == 4;
-        let low = if need_sib { 4 } else { m.base.0 & 7 };
-        let scaled = (m.disp % disp8_n == 0).then(|| i8::try_from(m.disp / disp8_n).ok()).flatten();
-        let (mode, disp8) = if m.disp == 0 && m.base.0 & 7 != 5 {
-            (0, None)
-        } else if let Some(d) = scaled {
-            (0x40, Some(d))
-        } else {
-            (0x80, None)
-        };
-        self.byte(mode | reg | low);
-        if need_sib {
-            let (index, scale) = m.index.map_or((4, 0), |(r, s)| {
-                debug_assert!(r != Gpr::RSP && s < 4);
-                (r.0 & 7, s)
-            });
-            self.byte(scale << 6 | index << 3 | m.base.0 & 7);
-        }
-        match (mode, disp8) {
-            (0x40, Some(d)) => self.byte(d.cast_unsigned()),
-            (0x80, _) => self.dword(m.disp.cast_unsigned()),
-            _ => {}
-        }
+    pub(super) fn modrm_only(&mut self, reg: u8, rm: Rm) {
+        let mut o = Bytes::default();
+        o.modrm(reg, rm, 1);
+        self.bytes(o.as_slice());
     }
 
     /// REX bits X and B (bits 1 and 0) that the operand needs.
@@ -127,14 +161,15 @@ impl Asm {
 
     /// One legacy-encoded instruction. `byte_regs`: register operands are 8 bits wide, so that 4..=7 need a REX to mean SPL..DIL.
     fn legacy(&mut self, lock: Lock, sz: Sz, e: Enc, reg: u8, rm: Rm, byte_regs: (bool, bool)) {
+        let mut o = Bytes::default();
         if lock == Lock::Yes {
-            self.byte(0xf0);
+            o.push(0xf0);
         }
         if sz == Sz::H {
-            self.byte(0x66);
+            o.push(0x66);
         }
         if e.pfx != 0 {
-            self.byte(e.pfx);
+            o.push(e.pfx);
         }
         let mut rex = (u8::from(sz == Sz::Q) << 3) | (reg >> 3) << 2 | Self::xb(rm);
         let high = |r: u8| (4..8).contains(&r);
@@ -142,16 +177,23 @@ impl Asm {
             rex |= 0x40;
         }
         if rex != 0 {
-            self.byte(0x40 | rex);
+            o.push(0x40 | rex);
         }
         match e.map {
-            1 => self.byte(0x0f),
-            2 => self.bytes(&[0x0f, 0x38]),
-            3 => self.bytes(&[0x0f, 0x3a]),
+            1 => o.push(0x0f),
+            2 => {
+                o.push(0x0f);
+                o.push(0x38);
+            }
+            3 => {
+                o.push(0x0f);
+                o.push(0x3a);
+            }
             _ => {}
         }
-        self.byte(e.op);
-        self.modrm(reg, rm, 1);
+        o.push(e.op);
+        o.modrm(reg, rm, 1);
+        self.bytes(o.as_slice());
     }
 
     fn plain(&mut self, sz: Sz, e: Enc, reg: u8, rm: impl Into<Rm>) {
@@ -434,11 +476,13 @@ impl Asm {
     /// VEX-encoded integer instruction of map 0F38 or 0F3A.
     fn vex_int(&mut self, map: u8, pp: u8, sz: Sz, op: u8, reg: u8, vvvv: u8, rm: Rm) {
         let xb = Self::xb(rm);
-        self.byte(0xc4);
-        self.byte((!(reg >> 3) & 1) << 7 | (!(xb >> 1) & 1) << 6 | (!xb & 1) << 5 | map);
-        self.byte(u8::from(sz == Sz::Q) << 7 | (!vvvv & 15) << 3 | pp);
-        self.byte(op);
-        self.modrm(reg, rm, 1);
+        let mut o = Bytes::default();
+        o.push(0xc4);
+        o.push((!(reg >> 3) & 1) << 7 | (!(xb >> 1) & 1) << 6 | (!xb & 1) << 5 | map);
+        o.push(u8::from(sz == Sz::Q) << 7 | (!vvvv & 15) << 3 | pp);
+        o.push(op);
+        o.modrm(reg, rm, 1);
+        self.bytes(o.as_slice());
     }
 
     /// `shlx`/`shrx`/`sarx dst, src, count`: flags untouched, count modulo the width. `Rol`/`Ror` do not exist.

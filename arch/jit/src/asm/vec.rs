@@ -1,5 +1,6 @@
 //! Vector instructions: VEX and EVEX encodings of constant descriptors, and the SHA extensions (legacy encoding only).
 
+use super::int::Bytes;
 use super::{Asm, Gpr, Mem, Rm, Xmm};
 
 /// Vector length.
@@ -157,8 +158,10 @@ impl Asm {
             let b1 = (!(reg >> 3) & 1) << 7 | (!(xb >> 1) & 1) << 6 | (!xb & 1) << 5 | op.map;
             self.bytes(&[0xc4, b1, w << 7 | tail]);
         }
-        self.byte(op.opcode);
-        self.modrm(reg, rm, 1);
+        let mut o = Bytes::default();
+        o.push(op.opcode);
+        o.modrm(reg, rm, 1);
+        self.bytes(o.as_slice());
     }
 
     fn evex(&mut self, op: &Vop, len: VLen, reg: u8, vvvv: u8, rm: Rm, mask: Masking, round: Option<Rounding>) {
@@ -181,7 +184,9 @@ impl Asm {
             Tuple::Eighth => full / 8,
             Tuple::Fix(n) => i32::from(n),
         };
-        self.modrm(reg, rm, n);
+        let mut o = Bytes::default();
+        o.modrm(reg, rm, n);
+        self.bytes(o.as_slice());
     }
 
     /// `op dst, a, b`.
@@ -266,7 +271,7 @@ impl Asm {
             self.byte(0x40 | rex);
         }
         self.bytes(&[0x0f, 0x38, opcode]);
-        self.modrm(dst.0, src.into(), 1);
+        self.modrm_only(dst.0, src.into());
     }
 
     /// `sha1rnds4 dst, src, imm`.
@@ -276,20 +281,20 @@ impl Asm {
             self.byte(0x40 | rex);
         }
         self.bytes(&[0x0f, 0x3a, 0xcc]);
-        self.modrm(dst.0, src.into(), 1);
+        self.modrm_only(dst.0, src.into());
         self.byte(imm);
     }
 
     /// `kmovd k, reg`.
     pub fn kmov_from_gpr(&mut self, k: u8, src: Gpr) {
         self.bytes(&[0xc4, 0xc1 | (!(src.0 >> 3) & 1) << 5, 0x7b, 0x92]);
-        self.modrm(k, src.into(), 1);
+        self.modrm_only(k, src.into());
     }
 
     /// `kmovd reg, k`.
     pub fn kmov_to_gpr(&mut self, dst: Gpr, k: u8) {
         self.bytes(&[0xc5, 0x7b | (!(dst.0 >> 3) & 1) << 7, 0x93]);
-        self.modrm(dst.0, Rm::Reg(k), 1);
+        self.modrm_only(dst.0, Rm::Reg(k));
     }
 
     // ---- the moves everybody needs

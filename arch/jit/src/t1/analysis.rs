@@ -15,6 +15,9 @@ pub struct InsnInfo {
     pub is_loop_head: bool,
 }
 
+/// The system register NZCV.
+const NZCV: u16 = isa::insn::SysEnc::new(3, 3, 4, 2, 0).0;
+
 /// What an instruction does with NZCV: (reads, defines all of it).
 #[must_use]
 pub fn flag_use(insn: &Insn) -> (bool, bool) {
@@ -59,7 +62,16 @@ pub fn flag_use(insn: &Insn) -> (bool, bool) {
         | Insn::StoreExclusivePair { .. }
         | Insn::Clrex
         | Insn::Nop
+        | Insn::Yield
+        | Insn::Esb
+        | Insn::Sb
+        | Insn::Isb
+        | Insn::Dsb { .. }
+        | Insn::Sys { .. }
+        | Insn::MsrImm { .. }
         | Insn::Dmb { .. } => (false, false),
+        Insn::Mrs { enc, .. } => (enc.0 == NZCV, false),
+        Insn::Msr { enc, .. } => (false, enc.0 == NZCV),
         // Everything else may be executed by the interpreter, which reads the stored flags.
         _ => (true, false),
     }

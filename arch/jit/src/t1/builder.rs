@@ -37,6 +37,15 @@ impl Mode {
     }
 }
 
+/// Identification registers that generated code answers itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ids {
+    /// CTR_EL0.
+    pub ctr: u64,
+    /// DCZID_EL0: log2 of the words that DC ZVA clears in bits 3:0, bit 4 = prohibited.
+    pub dczid: u64,
+}
+
 /// A direct exit of a fragment.
 #[derive(Clone, Copy, Debug)]
 pub struct ExitSpec {
@@ -90,6 +99,8 @@ pub struct Builder<'a> {
     pub interp: Option<Label>,
     /// The code after the current instruction cannot be reached.
     pub ended: bool,
+    /// Identification registers.
+    pub ids: Ids,
     /// Host processor features.
     pub host: crate::host::HostFeatures,
     /// Interpreter calls emitted on the hot path.

@@ -22,7 +22,7 @@ use crate::host::HostFeatures;
 use crate::thunks::Thunks;
 
 use analysis::{InsnInfo, analyse, direct_branch, ends_flow};
-use builder::{Builder, ExitSpec, Mode};
+use builder::{Builder, ExitSpec, Ids, Mode};
 use flags::Flags;
 use lower::system::ends_fragment;
 
@@ -56,6 +56,8 @@ pub struct Request<'a> {
     pub thunks: &'a Thunks,
     /// Number that the first exit will have.
     pub first_exit: u32,
+    /// Identification registers.
+    pub ids: Ids,
     /// Host extensions.
     pub host: HostFeatures,
 }
@@ -121,6 +123,7 @@ impl Translator {
             retry: None,
             interp: None,
             ended: false,
+            ids: request.ids,
             host: request.host,
             interp_calls: 0,
         };
@@ -145,6 +148,7 @@ pub fn has_lowering(word: u32, features: Features) -> bool {
         features,
         thunks: &Thunks::default(),
         first_exit: 0,
+        ids: Ids::default(),
         host: HostFeatures::default(),
     };
     Translator::default().translate(&request).interp_calls == 0

@@ -3,9 +3,10 @@
 use cpu::sysreg::{self, Effect, El0, Row, Rw, SysEnc, Via};
 use isa::insn::{BarrierTypes, Insn, PstateField};
 
-use crate::asm::{Alu, Cc, Gpr, Lock, Mem, Section, Shift, Sz};
+use crate::asm::{Alu, Cc, Gpr, Lock, Mem, Section, Shift, Sz, VLen, Xmm, ops};
 use crate::env;
 use crate::t1::builder::Builder;
+use crate::t1::mem::Access;
 use crate::t1::regs::ENV;
 use crate::thunks::reason;
 
@@ -21,6 +22,8 @@ const FPSR: (u32, u32, u32, u32, u32) = (3, 3, 4, 4, 1);
 const FPCR_MASK: i32 = 0x07c0_0000;
 /// Writable bits of FPSR: QC and the cumulative exception bits.
 const FPSR_MASK: i32 = 0x0800_009f;
+const CTR: (u32, u32, u32, u32, u32) = (3, 3, 0, 0, 1);
+const DCZID: (u32, u32, u32, u32, u32) = (3, 3, 0, 0, 7);
 const SP_EL0: (u32, u32, u32, u32, u32) = (3, 0, 4, 1, 0);
 
 fn is(enc: isa::insn::SysEnc, e: (u32, u32, u32, u32, u32)) -> bool {
@@ -43,10 +46,71 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
         Insn::Svc { imm } => b.leave_for(reason::SVC, imm),
         Insn::Hvc { imm } if b.mode.el1 => b.leave_for(reason::HVC, imm),
         Insn::Eret if b.mode.el1 => b.leave_for(reason::ERET, 0),
-        Insn::Isb => b.leave_for(reason::ISB, 0),
+        Insn::Isb => isb(b),
+        Insn::Dsb { .. } => {
+            b.begin(&[], true);
+            let waits = b.interp_cold();
+            b.a.alu_imm(Alu::Cmp, Sz::B, Mem::b(ENV, env::SHOOT_PENDING), 0);
+            b.a.jcc(Cc::Ne, waits);
+            b.a.alu_mr(Lock::Yes, Alu::Or, Sz::D, Mem::b(Gpr::RSP, -8), RAX);
+        }
+        Insn::Sys { enc, rt } => return sys(b, enc, rt),
         Insn::MsrImm { field, imm } => return msr_imm(b, field, imm),
         Insn::Mrs { enc, rt } => return mrs(b, enc, rt),
         Insn::Msr { enc, rt } => return msr(b, enc, rt),
+        _ => return false,
+    }
+    true
+}
+
+/// A context synchronisation event: nothing to do if no code and no translation context changed since the dispatcher looked.
+fn isb(b: &mut Builder<'_>) {
+    b.begin(&[], true);
+    let cold = b.a.label();
+    b.a.load(Sz::Q, RAX, Mem::b(ENV, env::CHANGES));
+    b.a.load(Sz::Q, RAX, Mem::b(RAX, 0));
+    b.a.alu(Alu::Cmp, Sz::Q, RAX, Mem::b(ENV, env::CHANGES_SEEN));
+    b.a.jcc(Cc::Ne, cold);
+    b.a.alu_imm(Alu::Cmp, Sz::B, Mem::b(ENV, env::CONTEXT_DIRTY), 0);
+    b.a.jcc(Cc::Ne, cold);
+    let old = b.a.switch(Section::Cold);
+    b.a.bind(cold);
+    b.cold_store_flags();
+    b.a.mov_imm(RAX, u64::from(b.pc_offset()));
+    b.a.mov_imm(Gpr::RDX, u64::from(reason::ISB));
+    b.a.jmp_abs(b.thunks.leave_for);
+    b.a.switch(old);
+}
+
+/// Cache maintenance by address and DC ZVA at EL1.
+fn sys(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
+    if b.mode.strict || enc.op0() != 1 || enc.op1() != 3 || enc.crn() != 7 || enc.op2() != 1 {
+        return false;
+    }
+    match enc.crm() {
+        // DC CVAC, CVAU, CVAP, CVADP, CIVAC: nothing but their faults.
+        10..=14 if b.mode.el1 => {
+            b.begin(&[], true);
+            b.start_access();
+            let r = b.r(rt, RAX);
+            b.check(r, 0, &Access::plain(1, false));
+        }
+        4 if b.ids.dczid == 4 => {
+            b.begin(&[], true);
+            if !b.mode.el1 {
+                // SCTLR_EL1.DZE.
+                let trapped = b.interp_cold();
+                b.a.test_imm(Sz::D, Mem::b(ENV, env::sys(sysreg::Slot::SCTLR_EL1)), 1 << 14);
+                b.a.jcc(Cc::E, trapped);
+            }
+            b.start_access();
+            b.load_x(RAX, rt);
+            b.a.alu_imm(Alu::And, Sz::Q, RAX, -64);
+            let m = b.check(RAX, 0, &Access { element: 1, ..Access::plain(64, true) });
+            b.a.vzero(Xmm(0));
+            b.a.vst(ops::VMOVUPS_ST, VLen::L256, m, Xmm(0));
+            b.a.vst(ops::VMOVUPS_ST, VLen::L256, m.at(32), Xmm(0));
+        }
         _ => return false,
     }
     true
@@ -121,6 +185,14 @@ fn mrs(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
         let d = b.d(rt, RAX);
         b.a.load(Sz::D, d, Mem::b(ENV, env::DAIF));
         b.set(rt, d);
+        return true;
+    } else if b.mode.el1 && is(enc, CTR) || is(enc, DCZID) && b.ids.dczid & 16 == 0 {
+        b.begin(&[rt], false);
+        // DCZID_EL0.DZP depends on SCTLR_EL1.DZE at EL0.
+        if !b.mode.el1 {
+            return false;
+        }
+        b.set_imm(rt, if is(enc, CTR) { b.ids.ctr } else { b.ids.dczid });
         return true;
     } else if is(enc, CURRENT_EL) && b.mode.el1 {
         b.begin(&[rt], false);
@@ -208,7 +280,6 @@ pub fn ends_fragment(insn: &Insn) -> bool {
             | Insn::Wfi
             | Insn::Wfet { .. }
             | Insn::Wfit { .. }
-            | Insn::Isb
             | Insn::Msr { .. }
             | Insn::MsrImm { .. }
             | Insn::Svc { .. }
