@@ -61,6 +61,17 @@ impl Default for CpuInterface {
 }
 
 impl CpuInterface {
+    /// The same with impossible values, which a file may hold, made possible.
+    #[must_use]
+    pub fn sanitized(&self) -> CpuInterface {
+        let mut clean = CpuInterface { active: self.active, enabled: self.enabled, ..CpuInterface::default() };
+        clean.set_pmr(self.pmr.into());
+        clean.set_bpr(0, self.bpr[0].into());
+        clean.set_bpr(1, self.bpr[1].into());
+        clean.set_ctlr(self.ctlr);
+        clean
+    }
+
     /// The highest priority pending interrupt of the enabled groups, whatever is running or masked.
     #[must_use]
     pub fn highest_pending(&self, best: Best) -> Option<Pending> {

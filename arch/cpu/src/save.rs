@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gic::CpuInterface;
 use crate::state::{ExclusiveMonitor, pstate};
-use crate::sysreg::{SLOT_COUNT, Slot};
+use crate::sysreg::{ROWS, Rw, SLOT_COUNT, Slot, Via};
 use crate::vcpu::Vcpu;
 
 /// Version of [`VcpuState`].
@@ -127,6 +127,14 @@ impl Vcpu {
         if let Some(unknown) = s.sys.keys().find(|k| !(0..SLOT_COUNT).any(|i| Slot::name(i) == Some(k.as_str()))) {
             return Err(StateError::Register(format!("{unknown} is unknown here: saved by a newer version?")));
         }
+        // Bits that do not exist here cannot come in by a file.
+        for row in ROWS {
+            if let Via::Slot(slot) = row.via
+                && row.rw == Rw::Rw
+            {
+                sys[slot as usize] = sys[slot as usize] & row.mask | row.res1;
+            }
+        }
         let a = &mut self.arch;
         a.sys = sys;
         a.x.copy_from_slice(&s.x);
@@ -145,7 +153,7 @@ impl Vcpu {
         a.fpsr = s.fp[1] as u32 & crate::sysreg::FPSR_MASK as u32;
         a.event = u8::from(s.event);
         a.exclusive = ExclusiveMonitor::default();
-        self.gic = s.gic.clone();
+        self.gic = s.gic.sanitized();
         self.pmu_base = 0;
         self.exit = None;
         self.shared.set_serror_pending(s.serror);

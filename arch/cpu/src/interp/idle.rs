@@ -53,12 +53,12 @@ impl Vcpu {
     /// # Errors
     /// Trapped from EL0.
     pub fn wfe(&mut self, limit: Option<u64>) -> Result<(), Trap> {
-        if self.wait_trapped(SCTLR_NTWE) {
-            return Err(self.raise(Syndrome::new(ec::WFX, wfx_iss(if limit.is_some() { 3 } else { 1 }))));
-        }
         if std::mem::take(&mut self.arch.event) != 0 {
             self.wfe_spins = 0;
             return Ok(());
+        }
+        if self.wait_trapped(SCTLR_NTWE) {
+            return Err(self.raise(Syndrome::new(ec::WFX, wfx_iss(if limit.is_some() { 3 } else { 1 }))));
         }
         if self.wake_pending() {
             return Ok(());

@@ -10,3 +10,6 @@ pub(crate) use code::CodeCache;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod hostile;
