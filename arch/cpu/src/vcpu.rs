@@ -231,6 +231,7 @@ impl Vcpu {
         self.arch.daif = (daif & pstate::DAIF) as u32;
         if self.interrupt_deliverable() {
             self.shared.req.fetch_or(req::IRQ, Ordering::Relaxed);
+            self.fetch_stale();
         }
     }
 
@@ -256,6 +257,7 @@ impl Vcpu {
         self.arch.pending = pending as u32;
         if self.interrupt_deliverable() {
             self.shared.req.fetch_or(req::IRQ, Ordering::Relaxed);
+            self.fetch_stale();
         }
     }
 
@@ -319,6 +321,7 @@ impl Vcpu {
         self.fetch_stale();
         if self.interrupt_deliverable() {
             self.shared.req.fetch_or(req::IRQ, Ordering::Relaxed);
+            self.fetch_stale();
         }
     }
 
