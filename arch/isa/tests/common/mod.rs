@@ -77,13 +77,17 @@ impl Rules {
     }
 }
 
-/// Does the name match a pattern, in which `*` stands for any text?
+/// Does the name match a pattern, in which `*` stands for any text and `?` for one character?
 fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((head, tail)) => name
-            .strip_prefix(head)
-            .is_some_and(|rest| (0..=rest.len()).any(|at| rest.is_char_boundary(at) && matches(tail, &rest[at..]))),
+    let (mut pattern_rest, mut name_rest) = (pattern.chars(), name.chars());
+    match (pattern_rest.next(), name_rest.next()) {
+        (None, None) => true,
+        (Some('*'), found) => {
+            matches(pattern_rest.as_str(), name) || (found.is_some() && matches(pattern, name_rest.as_str()))
+        }
+        (Some('?'), Some(_)) => matches(pattern_rest.as_str(), name_rest.as_str()),
+        (Some(wanted), Some(found)) => wanted == found && matches(pattern_rest.as_str(), name_rest.as_str()),
+        _ => false,
     }
 }
 
