@@ -89,4 +89,6 @@ pub struct Translation {
 }
 
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod tests;
