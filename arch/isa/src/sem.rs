@@ -11,6 +11,7 @@
 mod alu;
 mod atomic;
 mod branch;
+mod dispatch;
 mod fp;
 mod int;
 mod memory;
@@ -18,11 +19,12 @@ mod simd;
 mod system;
 
 pub use crate::value::int::BinaryOp;
+pub use dispatch::execute;
 pub use fp::{SemFp, ValueFp};
 pub use int::{PlainValues, SemInt};
 pub use simd::{SemVec, ValueVec};
 
-use crate::insn::{Insn, Reg};
+use crate::insn::Reg;
 use crate::operand::{AtomicOp, BarrierDomain, BarrierTypes, BranchKind, PstateField, Size, SysEnc};
 
 /// The values of an engine. `Copy`: numbers, or names of nodes.
@@ -241,30 +243,4 @@ pub trait Sem: SemInt + SemFp + SemVec {
     fn yield_(&mut self);
     /// ESB: synchronizes SError exceptions (no operation without FEAT_RAS).
     fn esb(&mut self) -> Result<(), Self::Stop>;
-}
-
-/// Executes one instruction.
-///
-/// # Errors
-/// Whatever a primitive of the engine stopped it with; no register has changed then.
-#[inline]
-pub fn execute<S: Sem>(s: &mut S, insn: &Insn) -> Result<Flow, S::Stop> {
-    // The compiler joins the first of these into one jump table; the rarer families stay functions of their own.
-    if alu::execute(s, insn).is_some() {
-        return Ok(Flow::Next);
-    }
-    if let Some(completed) = memory::execute(s, insn) {
-        return completed.map(|()| Flow::Next);
-    }
-    if let Some(flow) = branch::execute(s, insn) {
-        return Ok(flow);
-    }
-    if let Some(result) = system::execute(s, insn) {
-        return result;
-    }
-    let completed = atomic::execute(s, insn).or_else(|| fp::execute(s, insn)).or_else(|| simd::execute(s, insn));
-    match completed {
-        Some(completed) => completed.map(|()| Flow::Next),
-        None => Err(s.undefined()),
-    }
 }

@@ -1,103 +1,22 @@
 //! Data processing on general-purpose registers: immediate and register forms, multiplication, division, flags.
 
 use super::{BinaryOp, Sem};
-use crate::insn::{Insn, Reg};
-use crate::operand::{BitfieldOp, Cond, CondSelectOp, Extend, FlagOp, MoveWideOp, Shift, bitfield_shifts};
+use crate::insn::Reg;
+use crate::operand::{
+    AluUn, BitfieldOp, Cond, CondSelectOp, Extend, FlagOp, LogicalOp, MoveWideOp, Shift, Size, bitfield_shifts,
+};
 use crate::value::int;
 
-/// Executes an instruction of these classes, which cannot fail; `None` when it is none.
-#[inline(always)]
-pub(super) fn execute<S: Sem>(s: &mut S, insn: &Insn) -> Option<()> {
-    match *insn {
-        Insn::PcRel { rd, page, offset } => pc_relative(s, rd, page, offset),
-        Insn::AddSubImm { sf, sub, setflags, rd, rn, imm } => {
-            let (a, b) = (s.x_sp(rn), s.x_const(imm.into()));
-            add_sub(s, AddSub { sf, sub, setflags, sp: true }, rd, a, b);
-        }
-        Insn::AddSubShifted { sf, sub, setflags, shift, amount, rd, rn, rm } => {
-            let (a, b) = (s.x(rn), shifted(s, shift, sf, rm, amount));
-            add_sub(s, AddSub { sf, sub, setflags, sp: false }, rd, a, b);
-        }
-        Insn::AddSubExtended { sf, sub, setflags, extend, shift, rd, rn, rm } => {
-            let (a, b) = (s.x_sp(rn), s.x(rm));
-            let b = s.extend(extend, shift, b);
-            add_sub(s, AddSub { sf, sub, setflags, sp: true }, rd, a, b);
-        }
-        Insn::AddSubCarry { sf, sub, setflags, rd, rn, rm } => add_sub_carry(s, sf, sub, setflags, rd, rn, rm),
-        Insn::LogicalImm { sf, op, setflags, rd, rn, imm } => {
-            let (a, b) = (s.x(rn), s.x_const(imm));
-            let result = s.binary(op.into(), sf, a, b);
-            if setflags {
-                set_logic_flags(s, sf, result);
-                s.set_x(rd, result);
-            } else {
-                s.set_x_sp(rd, result);
-            }
-        }
-        Insn::LogicalShifted { sf, op, invert, setflags, shift, amount, rd, rn, rm } => {
-            let (a, b) = (s.x(rn), shifted(s, shift, sf, rm, amount));
-            let b = if invert { s.complement(sf, b) } else { b };
-            let result = s.binary(op.into(), sf, a, b);
-            if setflags {
-                set_logic_flags(s, sf, result);
-            }
-            s.set_x(rd, result);
-        }
-        Insn::MoveWide { sf, op, rd, shift, imm } => move_wide(s, sf, op, rd, shift, imm),
-        Insn::Bitfield { sf, op, rd, rn, immr, imms } => bitfield(s, sf, op, rd, rn, immr, imms),
-        Insn::Extract { sf, rd, rn, rm, lsb } => {
-            let (high, low) = (s.x(rn), s.x(rm));
-            let result = s.extract(sf, high, low, lsb);
-            s.set_x(rd, result);
-        }
-        Insn::DataProc1 { sf, op, rd, rn } => {
-            let a = s.x(rn);
-            let result = s.unary(op, sf, a);
-            s.set_x(rd, result);
-        }
-        Insn::DataProc2 { sf, op, rd, rn, rm } => {
-            let (a, b) = (s.x(rn), s.x(rm));
-            let result = s.binary(op.into(), sf, a, b);
-            s.set_x(rd, result);
-        }
-        Insn::Crc32 { castagnoli, size, rd, rn, rm } => {
-            let (acc, a) = (s.x(rn), s.x(rm));
-            let result = s.crc32(castagnoli, size, acc, a);
-            s.set_x(rd, result);
-        }
-        Insn::MulAdd { sf, sub, rd, rn, rm, ra } => {
-            let (a, b) = (s.x(rn), s.x(rm));
-            mul_add(s, sf, sub, rd, a, b, ra);
-        }
-        Insn::MulAddLong { signed, sub, rd, rn, rm, ra } => {
-            let extend = if signed { Extend::Sxtw } else { Extend::Uxtw };
-            let (a, b) = (s.x(rn), s.x(rm));
-            let (a, b) = (s.extend(extend, 0, a), s.extend(extend, 0, b));
-            mul_add(s, true, sub, rd, a, b, ra);
-        }
-        Insn::MulHigh { signed, rd, rn, rm } => {
-            let (a, b) = (s.x(rn), s.x(rm));
-            let op = if signed { BinaryOp::SmulHigh } else { BinaryOp::UmulHigh };
-            let result = s.binary(op, true, a, b);
-            s.set_x(rd, result);
-        }
-        Insn::CondSelect { sf, op, cond, rd, rn, rm } => cond_select(s, sf, op, cond, rd, rn, rm),
-        Insn::CondCompareReg { sf, sub, cond, nzcv, rn, rm } => {
-            let b = s.x(rm);
-            cond_compare(s, sf, sub, cond, nzcv, rn, b);
-        }
-        Insn::CondCompareImm { sf, sub, cond, nzcv, rn, imm } => {
-            let b = s.x_const(imm.into());
-            cond_compare(s, sf, sub, cond, nzcv, rn, b);
-        }
-        Insn::FlagManip { op, rn, rotate, mask } => flag_manipulation(s, op, rn, rotate, mask),
-        _ => return None,
-    }
-    Some(())
+/// The decoded choices of an addition or subtraction.
+#[derive(Copy, Clone)]
+pub(super) struct AddSub {
+    pub sf: bool,
+    pub sub: bool,
+    pub setflags: bool,
 }
 
 #[inline(always)]
-fn pc_relative<S: Sem>(s: &mut S, rd: Reg, page: bool, offset: i64) {
+pub(super) fn pc_relative<S: Sem>(s: &mut S, rd: Reg, page: bool, offset: i64) {
     let pc = s.pc();
     let base = if page {
         let mask = s.x_const(!0xfff);
@@ -109,17 +28,28 @@ fn pc_relative<S: Sem>(s: &mut S, rd: Reg, page: bool, offset: i64) {
     s.set_x(rd, result);
 }
 
-/// The decoded choices of an addition or subtraction; `sp`: destination 31 is SP unless flags are set.
-#[derive(Copy, Clone)]
-struct AddSub {
-    sf: bool,
-    sub: bool,
-    setflags: bool,
-    sp: bool,
+#[inline(always)]
+pub(super) fn add_sub_imm<S: Sem>(s: &mut S, how: AddSub, rd: Reg, rn: Reg, imm: u32) {
+    let (a, b) = (s.x_sp(rn), s.x_const(imm.into()));
+    add_sub(s, how, true, rd, a, b);
 }
 
 #[inline(always)]
-fn add_sub<S: Sem>(s: &mut S, how: AddSub, rd: Reg, a: S::X, b: S::X) {
+pub(super) fn add_sub_shifted<S: Sem>(s: &mut S, how: AddSub, rd: Reg, rn: Reg, rm: Reg, shift: Shift, amount: u8) {
+    let (a, b) = (s.x(rn), shifted(s, shift, how.sf, rm, amount));
+    add_sub(s, how, false, rd, a, b);
+}
+
+#[inline(always)]
+pub(super) fn add_sub_extended<S: Sem>(s: &mut S, how: AddSub, rd: Reg, rn: Reg, rm: Reg, extend: Extend, shift: u8) {
+    let (a, b) = (s.x_sp(rn), s.x(rm));
+    let b = s.extend(extend, shift, b);
+    add_sub(s, how, true, rd, a, b);
+}
+
+/// `sp`: destination 31 is SP unless flags are set.
+#[inline(always)]
+fn add_sub<S: Sem>(s: &mut S, how: AddSub, sp: bool, rd: Reg, a: S::X, b: S::X) {
     if how.setflags {
         let (result, flags) = if how.sub { s.sub_flags(how.sf, a, b) } else { s.add_flags(how.sf, a, b) };
         s.set_nzcv(flags);
@@ -127,7 +57,7 @@ fn add_sub<S: Sem>(s: &mut S, how: AddSub, rd: Reg, a: S::X, b: S::X) {
     } else {
         let op = if how.sub { BinaryOp::Sub } else { BinaryOp::Add };
         let result = s.binary(op, how.sf, a, b);
-        if how.sp {
+        if sp {
             s.set_x_sp(rd, result);
         } else {
             s.set_x(rd, result);
@@ -136,7 +66,8 @@ fn add_sub<S: Sem>(s: &mut S, how: AddSub, rd: Reg, a: S::X, b: S::X) {
 }
 
 #[inline(always)]
-fn add_sub_carry<S: Sem>(s: &mut S, sf: bool, sub: bool, setflags: bool, rd: Reg, rn: Reg, rm: Reg) {
+pub(super) fn add_sub_carry<S: Sem>(s: &mut S, how: AddSub, rd: Reg, rn: Reg, rm: Reg) {
+    let AddSub { sf, sub, setflags } = how;
     let (a, b) = (s.x(rn), s.x(rm));
     let b = if sub { s.complement(sf, b) } else { b };
     let old = s.nzcv();
@@ -162,7 +93,75 @@ fn set_logic_flags<S: Sem>(s: &mut S, sf: bool, result: S::X) {
 }
 
 #[inline(always)]
-fn move_wide<S: Sem>(s: &mut S, sf: bool, op: MoveWideOp, rd: Reg, shift: u8, imm: u16) {
+pub(super) fn logical_imm<S: Sem>(s: &mut S, sf: bool, op: LogicalOp, setflags: bool, rd: Reg, rn: Reg, imm: u64) {
+    let (a, b) = (s.x(rn), s.x_const(imm));
+    let result = s.binary(op.into(), sf, a, b);
+    if setflags {
+        set_logic_flags(s, sf, result);
+        s.set_x(rd, result);
+    } else {
+        s.set_x_sp(rd, result);
+    }
+}
+
+/// The register operand of a logical instruction: shifted, then perhaps complemented.
+#[derive(Copy, Clone)]
+pub(super) struct LogicalOperand {
+    pub shift: Shift,
+    pub amount: u8,
+    pub invert: bool,
+    pub rm: Reg,
+}
+
+#[inline(always)]
+pub(super) fn logical_shifted<S: Sem>(
+    s: &mut S,
+    sf: bool,
+    op: LogicalOp,
+    setflags: bool,
+    rd: Reg,
+    rn: Reg,
+    operand: LogicalOperand,
+) {
+    let (a, b) = (s.x(rn), shifted(s, operand.shift, sf, operand.rm, operand.amount));
+    let b = if operand.invert { s.complement(sf, b) } else { b };
+    let result = s.binary(op.into(), sf, a, b);
+    if setflags {
+        set_logic_flags(s, sf, result);
+    }
+    s.set_x(rd, result);
+}
+
+#[inline(always)]
+pub(super) fn extract<S: Sem>(s: &mut S, sf: bool, rd: Reg, rn: Reg, rm: Reg, lsb: u8) {
+    let (high, low) = (s.x(rn), s.x(rm));
+    let result = s.extract(sf, high, low, lsb);
+    s.set_x(rd, result);
+}
+
+#[inline(always)]
+pub(super) fn unary<S: Sem>(s: &mut S, sf: bool, op: AluUn, rd: Reg, rn: Reg) {
+    let a = s.x(rn);
+    let result = s.unary(op, sf, a);
+    s.set_x(rd, result);
+}
+
+#[inline(always)]
+pub(super) fn binary<S: Sem>(s: &mut S, sf: bool, op: BinaryOp, rd: Reg, rn: Reg, rm: Reg) {
+    let (a, b) = (s.x(rn), s.x(rm));
+    let result = s.binary(op, sf, a, b);
+    s.set_x(rd, result);
+}
+
+#[inline(always)]
+pub(super) fn crc32<S: Sem>(s: &mut S, castagnoli: bool, size: Size, rd: Reg, rn: Reg, rm: Reg) {
+    let (acc, a) = (s.x(rn), s.x(rm));
+    let result = s.crc32(castagnoli, size, acc, a);
+    s.set_x(rd, result);
+}
+
+#[inline(always)]
+pub(super) fn move_wide<S: Sem>(s: &mut S, sf: bool, op: MoveWideOp, rd: Reg, shift: u8, imm: u16) {
     let imm = u64::from(imm).wrapping_shl(shift.into());
     let result = match op {
         MoveWideOp::N => s.x_const(int::truncate(sf, !imm)),
@@ -179,7 +178,7 @@ fn move_wide<S: Sem>(s: &mut S, sf: bool, op: MoveWideOp, rd: Reg, shift: u8, im
 
 /// The field moves by a shift left, that puts its sign at bit 63, and a shift right, both in 64 bits also for W registers.
 #[inline(always)]
-fn bitfield<S: Sem>(s: &mut S, sf: bool, op: BitfieldOp, rd: Reg, rn: Reg, immr: u8, imms: u8) {
+pub(super) fn bitfield<S: Sem>(s: &mut S, sf: bool, op: BitfieldOp, rd: Reg, rn: Reg, immr: u8, imms: u8) {
     let (left, right) = bitfield_shifts(sf, immr, imms);
     let source = s.x(rn);
     let top = s.shift(Shift::Lsl, true, source, left);
@@ -200,8 +199,27 @@ fn bitfield<S: Sem>(s: &mut S, sf: bool, op: BitfieldOp, rd: Reg, rn: Reg, immr:
     s.set_x(rd, result);
 }
 
+/// SMULH, UMULH.
+pub(super) const fn high_product(signed: bool) -> BinaryOp {
+    if signed { BinaryOp::SmulHigh } else { BinaryOp::UmulHigh }
+}
+
 #[inline(always)]
-fn mul_add<S: Sem>(s: &mut S, sf: bool, sub: bool, rd: Reg, a: S::X, b: S::X, ra: Reg) {
+pub(super) fn mul_add<S: Sem>(s: &mut S, sf: bool, sub: bool, rd: Reg, rn: Reg, rm: Reg, ra: Reg) {
+    let (a, b) = (s.x(rn), s.x(rm));
+    add_product(s, sf, sub, rd, a, b, ra);
+}
+
+#[inline(always)]
+pub(super) fn mul_add_long<S: Sem>(s: &mut S, signed: bool, sub: bool, rd: Reg, rn: Reg, rm: Reg, ra: Reg) {
+    let extend = if signed { Extend::Sxtw } else { Extend::Uxtw };
+    let (a, b) = (s.x(rn), s.x(rm));
+    let (a, b) = (s.extend(extend, 0, a), s.extend(extend, 0, b));
+    add_product(s, true, sub, rd, a, b, ra);
+}
+
+#[inline(always)]
+fn add_product<S: Sem>(s: &mut S, sf: bool, sub: bool, rd: Reg, a: S::X, b: S::X, ra: Reg) {
     let product = s.binary(BinaryOp::Mul, sf, a, b);
     let addend = s.x(ra);
     let result = s.binary(if sub { BinaryOp::Sub } else { BinaryOp::Add }, sf, addend, product);
@@ -209,7 +227,7 @@ fn mul_add<S: Sem>(s: &mut S, sf: bool, sub: bool, rd: Reg, a: S::X, b: S::X, ra
 }
 
 #[inline(always)]
-fn cond_select<S: Sem>(s: &mut S, sf: bool, op: CondSelectOp, cond: Cond, rd: Reg, rn: Reg, rm: Reg) {
+pub(super) fn cond_select<S: Sem>(s: &mut S, sf: bool, op: CondSelectOp, cond: Cond, rd: Reg, rn: Reg, rm: Reg) {
     let (a, b) = (s.x(rn), s.x(rm));
     let flags = s.nzcv();
     let holds = s.condition(flags, cond);
@@ -227,8 +245,30 @@ fn cond_select<S: Sem>(s: &mut S, sf: bool, op: CondSelectOp, cond: Cond, rd: Re
     s.set_x(rd, result);
 }
 
+/// The decoded choices of a conditional comparison.
+#[derive(Copy, Clone)]
+pub(super) struct Compare {
+    pub sf: bool,
+    pub sub: bool,
+    pub cond: Cond,
+    pub nzcv: u8,
+}
+
 #[inline(always)]
-fn cond_compare<S: Sem>(s: &mut S, sf: bool, sub: bool, cond: Cond, nzcv: u8, rn: Reg, b: S::X) {
+pub(super) fn cond_compare_reg<S: Sem>(s: &mut S, how: Compare, rn: Reg, rm: Reg) {
+    let b = s.x(rm);
+    cond_compare(s, how, rn, b);
+}
+
+#[inline(always)]
+pub(super) fn cond_compare_imm<S: Sem>(s: &mut S, how: Compare, rn: Reg, imm: u8) {
+    let b = s.x_const(imm.into());
+    cond_compare(s, how, rn, b);
+}
+
+#[inline(always)]
+fn cond_compare<S: Sem>(s: &mut S, how: Compare, rn: Reg, b: S::X) {
+    let Compare { sf, sub, cond, nzcv } = how;
     let a = s.x(rn);
     let old = s.nzcv();
     let holds = s.condition(old, cond);
@@ -238,7 +278,7 @@ fn cond_compare<S: Sem>(s: &mut S, sf: bool, sub: bool, cond: Cond, nzcv: u8, rn
     s.set_nzcv(flags);
 }
 
-fn flag_manipulation<S: Sem>(s: &mut S, op: FlagOp, rn: Reg, rotate: u8, mask: u8) {
+pub(super) fn flag_manipulation<S: Sem>(s: &mut S, op: FlagOp, rn: Reg, rotate: u8, mask: u8) {
     let old = s.nzcv();
     let flags = match op {
         FlagOp::Cfinv => {

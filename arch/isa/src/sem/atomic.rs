@@ -2,36 +2,40 @@
 
 use super::memory::base;
 use super::{Order, Sem};
-use crate::insn::{Insn, Reg};
-use crate::operand::{Shift, Size};
+use crate::insn::Reg;
+use crate::operand::{AtomicOp, Shift, Size};
 
-/// Executes an instruction of these classes; `None` when it is none.
-#[inline(always)]
-pub(super) fn execute<S: Sem>(s: &mut S, insn: &Insn) -> Option<Result<(), S::Stop>> {
-    Some(match *insn {
-        Insn::LoadExclusive { size, acquire, rt, rn } => load_exclusive(s, size, acquire, rt, rn),
-        Insn::StoreExclusive { size, release, rs, rt, rn } => store_exclusive(s, size, release, rs, rt, rn),
-        Insn::LoadExclusivePair { size, acquire, rt, rt2, rn } => load_exclusive_pair(s, size, acquire, (rt, rt2), rn),
-        Insn::StoreExclusivePair { size, release, rs, rt, rt2, rn } => {
-            store_exclusive_pair(s, size, release, rs, (rt, rt2), rn)
-        }
-        Insn::AtomicRmw { size, op, acquire, release, rs, rt, rn } => base(s, rn).and_then(|address| {
-            let operand = s.x(rs);
-            let old = s.atomic_rmw(address, size, op, Order { acquire, release }, operand)?;
-            s.set_x(rt, old);
-            Ok(())
-        }),
-        Insn::CompareSwap { size, acquire, release, rs, rt, rn } => base(s, rn).and_then(|address| {
-            let (expected, new) = (s.x(rs), s.x(rt));
-            let old = s.compare_and_swap(address, size, Order { acquire, release }, expected, new)?;
-            s.set_x(rs, old);
-            Ok(())
-        }),
-        Insn::CompareSwapPair { size, acquire, release, rs, rt, rn } => {
-            compare_and_swap_pair(s, size, Order { acquire, release }, rs, rt, rn)
-        }
-        _ => return None,
-    })
+/// LDADD and its relatives, SWP.
+#[inline]
+pub(super) fn read_modify_write<S: Sem>(
+    s: &mut S,
+    size: Size,
+    op: AtomicOp,
+    order: Order,
+    (rs, rt): (Reg, Reg),
+    rn: Reg,
+) -> Result<(), S::Stop> {
+    let address = base(s, rn)?;
+    let operand = s.x(rs);
+    let old = s.atomic_rmw(address, size, op, order, operand)?;
+    s.set_x(rt, old);
+    Ok(())
+}
+
+/// CAS.
+#[inline]
+pub(super) fn compare_and_swap<S: Sem>(
+    s: &mut S,
+    size: Size,
+    order: Order,
+    (rs, rt): (Reg, Reg),
+    rn: Reg,
+) -> Result<(), S::Stop> {
+    let address = base(s, rn)?;
+    let (expected, new) = (s.x(rs), s.x(rt));
+    let old = s.compare_and_swap(address, size, order, expected, new)?;
+    s.set_x(rs, old);
+    Ok(())
 }
 
 /// Two words as the doubleword that they are in memory: the first one low.
@@ -47,8 +51,8 @@ fn split<S: Sem>(s: &mut S, both: S::X) -> (S::X, S::X) {
     (s.low_word(both), s.shift(Shift::Lsr, true, both, 32))
 }
 
-#[inline(always)]
-fn load_exclusive<S: Sem>(s: &mut S, size: Size, acquire: bool, rt: Reg, rn: Reg) -> Result<(), S::Stop> {
+#[inline]
+pub(super) fn load_exclusive<S: Sem>(s: &mut S, size: Size, acquire: bool, rt: Reg, rn: Reg) -> Result<(), S::Stop> {
     let address = base(s, rn)?;
     let value = s.load_exclusive(address, size, acquire)?;
     s.set_x(rt, value);
@@ -63,8 +67,15 @@ fn set_status<S: Sem>(s: &mut S, rs: Reg, stored: S::C) {
     s.set_x(rs, status);
 }
 
-#[inline(always)]
-fn store_exclusive<S: Sem>(s: &mut S, size: Size, release: bool, rs: Reg, rt: Reg, rn: Reg) -> Result<(), S::Stop> {
+#[inline]
+pub(super) fn store_exclusive<S: Sem>(
+    s: &mut S,
+    size: Size,
+    release: bool,
+    rs: Reg,
+    rt: Reg,
+    rn: Reg,
+) -> Result<(), S::Stop> {
     let address = base(s, rn)?;
     let value = s.x(rt);
     let stored = s.store_exclusive(address, size, release, value)?;
@@ -72,8 +83,8 @@ fn store_exclusive<S: Sem>(s: &mut S, size: Size, release: bool, rs: Reg, rt: Re
     Ok(())
 }
 
-#[inline(always)]
-fn load_exclusive_pair<S: Sem>(
+#[inline]
+pub(super) fn load_exclusive_pair<S: Sem>(
     s: &mut S,
     size: Size,
     acquire: bool,
@@ -92,8 +103,8 @@ fn load_exclusive_pair<S: Sem>(
     Ok(())
 }
 
-#[inline(always)]
-fn store_exclusive_pair<S: Sem>(
+#[inline]
+pub(super) fn store_exclusive_pair<S: Sem>(
     s: &mut S,
     size: Size,
     release: bool,
@@ -113,8 +124,8 @@ fn store_exclusive_pair<S: Sem>(
     Ok(())
 }
 
-#[inline(always)]
-fn compare_and_swap_pair<S: Sem>(
+#[inline]
+pub(super) fn compare_and_swap_pair<S: Sem>(
     s: &mut S,
     size: Size,
     order: Order,

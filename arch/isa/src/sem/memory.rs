@@ -1,50 +1,19 @@
 //! Loads and stores of general-purpose registers.
 
 use super::{Access, AccessKind, Sem, SemTypes};
-use crate::insn::{Insn, Reg};
+use crate::insn::Reg;
 use crate::operand::{AddrMode, Extend, LoadExt, Size};
-
-/// Executes an instruction of these classes; `None` when it is none.
-#[inline(always)]
-pub(super) fn execute<S: Sem>(s: &mut S, insn: &Insn) -> Option<Result<(), S::Stop>> {
-    Some(match *insn {
-        Insn::LoadImm { size, ext, unpriv, mode, rt, rn, offset } => {
-            load_imm(s, Target { size, ext, rt }, kind(unpriv), mode, rn, offset)
-        }
-        Insn::StoreImm { size, unpriv, mode, rt, rn, offset } => store_imm(s, size, kind(unpriv), mode, rt, rn, offset),
-        Insn::LoadReg { size, ext, extend, shift, rt, rn, rm } => {
-            load_reg(s, Target { size, ext, rt }, extend, shift, rn, rm)
-        }
-        Insn::StoreReg { size, extend, shift, rt, rn, rm } => store_reg(s, size, extend, shift, rt, rn, rm),
-        Insn::LoadLiteral { size, ext, rt, offset } => {
-            let pc = s.pc();
-            let address = s.add_const(pc, offset);
-            load_to(s, address, AccessKind::Normal, Target { size, ext, rt })
-        }
-        Insn::LoadPair { size, ext, mode, rt, rt2, rn, offset } => {
-            load_pair(s, Target { size, ext, rt }, rt2, mode, rn, offset.into())
-        }
-        Insn::StorePair { size, mode, rt, rt2, rn, offset } => store_pair(s, size, mode, (rt, rt2), rn, offset.into()),
-        Insn::LoadAcquire { size, ext, pc, rt, rn, offset } => {
-            let kind = if pc { AccessKind::AcquirePc } else { AccessKind::Acquire };
-            load_imm(s, Target { size, ext, rt }, kind, AddrMode::Offset, rn, offset.into())
-        }
-        Insn::StoreRelease { size, rt, rn, offset } => {
-            store_imm(s, size, AccessKind::Release, AddrMode::Offset, rt, rn, offset.into())
-        }
-        _ => return None,
-    })
-}
 
 /// Where a load puts what.
 #[derive(Copy, Clone)]
-struct Target {
-    size: Size,
-    ext: LoadExt,
-    rt: Reg,
+pub(super) struct Target {
+    pub size: Size,
+    pub ext: LoadExt,
+    pub rt: Reg,
 }
 
-const fn kind(unpriv: bool) -> AccessKind {
+/// The kind of a plain or unprivileged access.
+pub(super) const fn kind(unpriv: bool) -> AccessKind {
     if unpriv { AccessKind::Unprivileged } else { AccessKind::Normal }
 }
 
@@ -91,7 +60,7 @@ fn load_to<S: Sem>(s: &mut S, address: S::X, kind: AccessKind, to: Target) -> Re
 }
 
 #[inline(always)]
-fn load_imm<S: Sem>(
+pub(super) fn load_imm<S: Sem>(
     s: &mut S,
     to: Target,
     kind: AccessKind,
@@ -106,7 +75,7 @@ fn load_imm<S: Sem>(
 }
 
 #[inline(always)]
-fn store_imm<S: Sem>(
+pub(super) fn store_imm<S: Sem>(
     s: &mut S,
     size: Size,
     kind: AccessKind,
@@ -122,6 +91,14 @@ fn store_imm<S: Sem>(
     Ok(())
 }
 
+/// LDR (literal), LDRSW (literal).
+#[inline(always)]
+pub(super) fn load_literal<S: Sem>(s: &mut S, to: Target, offset: i64) -> Result<(), S::Stop> {
+    let pc = s.pc();
+    let address = s.add_const(pc, offset);
+    load_to(s, address, AccessKind::Normal, to)
+}
+
 #[inline(always)]
 fn register_address<S: Sem>(s: &mut S, extend: Extend, shift: u8, rn: Reg, rm: Reg) -> Result<S::X, S::Stop> {
     let base = base(s, rn)?;
@@ -131,13 +108,20 @@ fn register_address<S: Sem>(s: &mut S, extend: Extend, shift: u8, rn: Reg, rm: R
 }
 
 #[inline(always)]
-fn load_reg<S: Sem>(s: &mut S, to: Target, extend: Extend, shift: u8, rn: Reg, rm: Reg) -> Result<(), S::Stop> {
+pub(super) fn load_reg<S: Sem>(
+    s: &mut S,
+    to: Target,
+    extend: Extend,
+    shift: u8,
+    rn: Reg,
+    rm: Reg,
+) -> Result<(), S::Stop> {
     let address = register_address(s, extend, shift, rn, rm)?;
     load_to(s, address, AccessKind::Normal, to)
 }
 
 #[inline(always)]
-fn store_reg<S: Sem>(
+pub(super) fn store_reg<S: Sem>(
     s: &mut S,
     size: Size,
     extend: Extend,
@@ -152,7 +136,14 @@ fn store_reg<S: Sem>(
 }
 
 #[inline(always)]
-fn load_pair<S: Sem>(s: &mut S, to: Target, rt2: Reg, mode: AddrMode, rn: Reg, offset: i64) -> Result<(), S::Stop> {
+pub(super) fn load_pair<S: Sem>(
+    s: &mut S,
+    to: Target,
+    rt2: Reg,
+    mode: AddrMode,
+    rn: Reg,
+    offset: i64,
+) -> Result<(), S::Stop> {
     let (address, new_base) = address_and_base(s, mode, rn, offset)?;
     let (first, second) = s.load_pair(address, to.size)?;
     let first = s.extend_load(to.ext, to.size, first);
@@ -164,7 +155,7 @@ fn load_pair<S: Sem>(s: &mut S, to: Target, rt2: Reg, mode: AddrMode, rn: Reg, o
 }
 
 #[inline(always)]
-fn store_pair<S: Sem>(
+pub(super) fn store_pair<S: Sem>(
     s: &mut S,
     size: Size,
     mode: AddrMode,

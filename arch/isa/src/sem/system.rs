@@ -37,7 +37,6 @@ pub(super) fn execute<S: Sem>(s: &mut S, insn: &Insn) -> Option<Result<Flow, S::
             s.wfe(Some(limit))
         }
         Insn::Esb => s.esb(),
-        Insn::Nop => Ok(()),
         Insn::Yield => {
             s.yield_();
             Ok(())
