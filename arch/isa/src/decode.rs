@@ -1,7 +1,7 @@
 //! From a word to the instruction that it is. The table behind it is generated from `a64.isa`.
 
 use crate::features::{Feature, Features};
-use crate::generated::decode::{BUCKET_ROWS, BUCKET_START, ROWS, construct};
+use crate::generated::decode::{BUCKETS, CANDIDATES, ROWS, construct};
 use crate::insn::Insn;
 
 /// A field of an encoding.
@@ -81,46 +81,74 @@ impl Encoding {
     }
 }
 
-/// The bits that choose a bucket: 29:21 and 12:10 tell most encodings apart.
-const fn bucket(word: u32) -> usize {
-    (word >> 18 & 0xff8 | word >> 10 & 7) as usize
+/// A line of the table in the list of a bucket: what the decoder's first level needs of it, in 12 bytes.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    mask: u32,
+    value: u32,
+    row: u16,
+    /// The feature that offers it, `NO_FEATURE` when every processor has it.
+    feature: u8,
 }
 
-#[inline]
-fn find(word: u32) -> Option<(u16, Insn)> {
-    let bucket = bucket(word);
-    let range = usize::from(BUCKET_START[bucket])..usize::from(BUCKET_START[bucket + 1]);
-    BUCKET_ROWS[range].iter().find_map(|&(mask, value, index)| {
-        if word & mask != value {
-            return None;
-        }
-        construct(index, word).map(|insn| (index, insn))
-    })
+/// In [`Candidate::feature`]: none.
+const NO_FEATURE: u8 = u8::MAX;
+/// In [`Candidate::row`]: the end of the list.
+const NO_ROW: u16 = u16::MAX;
+
+/// Ends each list: it takes every word.
+pub(crate) const END: Candidate = Candidate { mask: 0, value: 0, row: NO_ROW, feature: NO_FEATURE };
+
+/// A line in the list of a bucket.
+pub(crate) const fn candidate(mask: u32, value: u32, feature: Option<Feature>, row: u16) -> Candidate {
+    let feature = match feature {
+        Some(feature) => feature as u8,
+        None => NO_FEATURE,
+    };
+    Candidate { mask, value, row, feature }
+}
+
+/// The bits that choose a bucket: 31:20 and 11:10 leave 1.1 candidates for a word of a Linux kernel.
+const fn bucket(word: u32) -> usize {
+    (word >> 18 & 0x3ffc | word >> 10 & 3) as usize
+}
+
+/// The candidates for a word that agree with its fixed bits.
+fn candidates(word: u32) -> impl Iterator<Item = &'static Candidate> {
+    CANDIDATES[usize::from(BUCKETS[bucket(word)])..]
+        .iter()
+        .filter(move |candidate| word & candidate.mask == candidate.value)
+        .take_while(|candidate| candidate.row != NO_ROW)
 }
 
 /// The instruction that `word` is on a processor with `features`; [`Insn::Undefined`] when it is none.
 #[inline]
 #[must_use]
 pub fn decode(word: u32, features: Features) -> Insn {
-    match find(word) {
-        Some((index, insn)) if ROWS[usize::from(index)].feature.is_none_or(|feature| features.has(feature)) => insn,
-        _ => Insn::Undefined,
+    for candidate in candidates(word) {
+        if let Some(insn) = construct(candidate.row, word) {
+            // No other line takes the word.
+            return if candidate.feature == NO_FEATURE || features.has_number(candidate.feature) {
+                insn
+            } else {
+                Insn::Undefined
+            };
+        }
     }
+    Insn::Undefined
 }
 
 /// The encoding that `word` belongs to, whatever features a processor has.
 #[must_use]
 pub fn encoding(word: u32) -> Option<Encoding> {
-    find(word).map(|(index, _)| Encoding(index))
+    bucket_takers(word).next()
 }
 
 /// All encodings that take the word among those that the first level leaves. At most one in a sound table.
 pub fn bucket_takers(word: u32) -> impl Iterator<Item = Encoding> {
-    let bucket = bucket(word);
-    let range = usize::from(BUCKET_START[bucket])..usize::from(BUCKET_START[bucket + 1]);
-    BUCKET_ROWS[range].iter().filter_map(move |&(mask, value, index)| {
-        (word & mask == value && construct(index, word).is_some()).then_some(Encoding(index))
-    })
+    candidates(word)
+        .filter(move |candidate| construct(candidate.row, word).is_some())
+        .map(|candidate| Encoding(candidate.row))
 }
 
 /// All encodings that take the word: at most one in a sound table. Asks every line of it, unlike [`bucket_takers`], and is slow.

@@ -91,6 +91,12 @@ impl Features {
         Features(self.0 & !(1 << feature as u32))
     }
 
+    /// Is the feature with this discriminant in the set?
+    #[inline]
+    pub(crate) const fn has_number(self, number: u8) -> bool {
+        self.0 >> (number & 31) & 1 != 0
+    }
+
     /// Is the feature in the set?
     #[inline]
     #[must_use]
