@@ -24,6 +24,9 @@ struct El0 {
     context: Box<Context>,
 }
 
+/// Most pages of the EL1 context that are remembered one by one; with more, a change of the address space drops them all.
+const LOCAL_LIMIT: usize = 256;
+
 /// All contexts of one vCPU.
 #[derive(Debug)]
 pub struct Contexts {
@@ -39,8 +42,14 @@ pub struct Contexts {
     pan: u8,
     controls: [u64; 3],
     modes: [Mode; 2],
-    /// The EL1 context holds translations that depend on the address space or on PAN.
-    el1_has_user: bool,
+    /// Pages of the EL1 context whose translations depend on the address space (not global).
+    el1_local: Vec<u64>,
+    /// The EL1 jump cache leads to code whose translation depends on the address space.
+    el1_local_code: bool,
+    /// The EL1 context was filled for the lower half while PSTATE.PAN was 0.
+    el1_pan_open: bool,
+    /// Slots of EL0 may hold something.
+    el0_slots_used: bool,
     /// Some EL0 context holds translations of the upper half.
     el0_has_high: bool,
     /// Largest block of a cached translation, log2, by VA[55].
@@ -71,7 +80,10 @@ impl Contexts {
             pan: 0,
             controls: [0; 3],
             modes: [Mode::default(); 2],
-            el1_has_user: false,
+            el1_local: Vec::new(),
+            el1_local_code: false,
+            el1_pan_open: false,
+            el0_slots_used: false,
             el0_has_high: false,
             largest: [12; 2],
             blocks: BlockFilter::default(),
@@ -93,9 +105,9 @@ impl Contexts {
     }
 
     /// A jump cache got an entry for `va`.
-    pub fn note_exec(&mut self, va: u64, el1: bool) {
+    pub fn note_exec(&mut self, va: u64, el1: bool, global: bool) {
         self.exec.insert(va & !0xfff);
-        self.el1_has_user |= el1 && va >> 55 & 1 == 0;
+        self.el1_local_code |= el1 && !global;
     }
 
     /// Empty all jump caches.
@@ -110,7 +122,31 @@ impl Contexts {
     fn clear_el1_data(&mut self, hot: &mut Hot) {
         self.el1.clear_data();
         hot.l0_el1.fill(self.empty);
-        self.el1_has_user = false;
+        self.el1_local.clear();
+        self.el1_pan_open = false;
+    }
+
+    /// Drop what of the EL1 context belongs to the old address space. True if code was among it.
+    fn leave_space(&mut self, hot: &mut Hot) -> bool {
+        if self.el1_local.len() >= LOCAL_LIMIT {
+            self.clear_el1_data(hot);
+        } else if !self.el1_local.is_empty() {
+            for page in std::mem::take(&mut self.el1_local) {
+                self.el1.remove_pages(page, page);
+            }
+            hot.l0_el1.fill(self.empty);
+        }
+        let code = std::mem::take(&mut self.el1_local_code);
+        if code {
+            self.el1.clear_jumps(self.miss);
+        }
+        code
+    }
+
+    fn clear_el0_slots(&mut self, hot: &mut Hot) {
+        if std::mem::take(&mut self.el0_slots_used) {
+            hot.l0_el0.fill(self.empty);
+        }
     }
 
     fn clear_all_data(&mut self, hot: &mut Hot) {
@@ -136,20 +172,19 @@ impl Contexts {
             all = true;
         }
         let space = Space { ttbr0: a.sys(Sys::TTBR0_EL1) & 0x0000_ffff_ffff_fffe, asid: vcpu.asid() };
-        if space != self.space || a.pan != self.pan {
-            if self.el1_has_user {
+        if a.pan != self.pan {
+            if self.el1_pan_open {
                 self.clear_el1_data(hot);
-                self.el1.clear_jumps(self.miss);
-                all = true;
             }
             self.pan = a.pan;
         }
         if space != self.space {
+            all |= self.leave_space(hot);
             self.switches += 1;
             self.space = space;
             self.current = None;
             hot.ctx_el0 = self.nothing();
-            hot.l0_el0.fill(self.empty);
+            self.clear_el0_slots(hot);
         }
         let level = usize::from(a.el != 0);
         if self.modes[level] != mode {
@@ -175,6 +210,7 @@ impl Contexts {
     /// Find or make the context of the current EL0 address space.
     fn resolve_el0(&mut self, hot: &mut Hot) {
         self.clock += 1;
+        self.el0_slots_used = true;
         if let Some(i) = self.current {
             self.el0[i].used = self.clock;
             return;
@@ -202,7 +238,7 @@ impl Contexts {
     }
 
     /// The context that a translation of `va` belongs into.
-    pub fn for_fill(&mut self, va: u64, t: &Translation, el0: bool, _vcpu: &Vcpu, hot: &mut Hot) -> &mut Context {
+    pub fn for_fill(&mut self, va: u64, t: &Translation, el0: bool, hot: &mut Hot) -> &mut Context {
         let high = va >> 55 & 1 != 0;
         let largest = &mut self.largest[usize::from(high)];
         *largest = (*largest).max(t.block_shift);
@@ -216,7 +252,10 @@ impl Contexts {
                 return &mut self.el0[i].context;
             }
         }
-        self.el1_has_user |= !high || !t.global;
+        self.el1_pan_open |= !high && self.pan == 0;
+        if !t.global && self.el1_local.len() < LOCAL_LIMIT {
+            self.el1_local.push(canonical(va) & !0xfff);
+        }
         &mut self.el1
     }
 
@@ -236,12 +275,7 @@ impl Contexts {
                 if self.space.asid == op.asid {
                     hot.l0_el0.fill(self.empty);
                 }
-                if self.el1_has_user {
-                    self.clear_el1_data(hot);
-                    self.el1.clear_jumps(self.miss);
-                    return Some((0, u64::MAX));
-                }
-                None
+                self.leave_space(hot).then_some((0, u64::MAX))
             }
             TlbiKind::Va | TlbiKind::VaAllAsids => self.apply_range(op, hot),
         }
@@ -264,10 +298,8 @@ impl Contexts {
             }
             remove_slots(&mut hot.l0_el0, first, last, self.empty);
         }
-        if high || self.el1_has_user {
-            self.el1.remove_pages(first, last);
-            remove_slots(&mut hot.l0_el1, first, last, self.empty);
-        }
+        self.el1.remove_pages(first, last);
+        remove_slots(&mut hot.l0_el1, first, last, self.empty);
         let touched = if first == last {
             self.exec.contains(&first)
         } else {

@@ -368,7 +368,7 @@ impl JitCpu {
             let far = self.fragments.exit(exit).is_some_and(|e| !(0..4096).contains(&e.target)).then_some(pc);
             self.counters.links += u64::from(self.fragments.link(exit, id, far, &self.cache));
         }
-        self.contexts.note_exec(pc, mode.el1);
+        self.contexts.note_exec(pc, mode.el1, t.global);
         // SAFETY: as above.
         unsafe { (*self.hot.ctx).jumps[jump_index(pc)] = JumpEntry { va: pc, host } };
         Some(host)
@@ -483,7 +483,7 @@ impl JitCpu {
         let Some(host) = self.vcpu.vm.ram.host(t.pa & !0xfff, 4096) else { return false };
         let page = va & !0xfff;
         let entry = Entry { page, addend: (host.addr() as u64).wrapping_sub(page) };
-        let context = self.contexts.for_fill(va, &t, el0, &self.vcpu, &mut self.hot);
+        let context = self.contexts.for_fill(va, &t, el0, &mut self.hot);
         let i = l1_index(va);
         context.reads[i] = entry;
         if t.writable {
