@@ -80,7 +80,7 @@ impl MachineConfig {
                 layout::MAX_RAM >> 30
             )));
         }
-        if memory % (2 << 20) != 0 {
+        if !memory.is_multiple_of(2 << 20) {
             return Err(Failure::usage(format!(
                 "--memory: {memory} bytes is no multiple of 2 MiB; use {}M",
                 (memory >> 21 << 1) + 2
