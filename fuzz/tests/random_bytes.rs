@@ -74,3 +74,18 @@ fn fdt() {
 fn archive() {
     run(fuzz::archive);
 }
+
+#[test]
+fn decoder() {
+    run(fuzz::decoder);
+}
+
+#[test]
+fn walker() {
+    run(fuzz::walker);
+}
+
+#[test]
+fn processing_element() {
+    run(fuzz::processing_element);
+}

@@ -24,6 +24,17 @@ pub struct RamRegion {
 pub struct Ram {
     regions: Vec<RamRegion>,
     pages: usize,
+    /// Allocations of [`Ram::allocated`], freed with the value.
+    owned: Vec<(*mut u8, std::alloc::Layout)>,
+}
+
+impl Drop for Ram {
+    fn drop(&mut self) {
+        for (host, layout) in self.owned.drain(..) {
+            // SAFETY: `allocated` got this pointer for this layout; nothing else frees it.
+            unsafe { std::alloc::dealloc(host, layout) };
+        }
+    }
 }
 
 // SAFETY: the mappings live as long as the `Ram` (contract of `Ram::new`) and are only accessed by atomics or by the guest's own racing accesses.
@@ -83,7 +94,43 @@ impl Ram {
             regions.push(RamRegion { base, len, host, first_page: pages });
             pages += (len / 4096) as usize;
         }
-        Ok(Ram { regions, pages })
+        Ok(Ram { regions, pages, owned: Vec::new() })
+    }
+
+    /// Zeroed RAM of its own for each (guest physical base, bytes): for tests and small tools; a machine maps its memory itself.
+    ///
+    /// # Errors
+    /// As [`Ram::new`].
+    pub fn allocated(ranges: &[(u64, u64)]) -> Result<Ram, RamError> {
+        let mut owned = Vec::new();
+        let mut parts = Vec::new();
+        let mut bad = None;
+        for &(base, len) in ranges {
+            match std::alloc::Layout::from_size_align(len as usize, 4096) {
+                Ok(layout) if len != 0 => {
+                    // SAFETY: the size is not zero.
+                    let host = unsafe { std::alloc::alloc_zeroed(layout) };
+                    if host.is_null() {
+                        std::alloc::handle_alloc_error(layout);
+                    }
+                    owned.push((host, layout));
+                    parts.push((base, len, host));
+                }
+                _ => bad = Some(RamError::Misaligned { base, len }),
+            }
+        }
+        // SAFETY: the allocations live in `owned`, which the value keeps (or, on an error, a value without ranges frees).
+        let ram = unsafe { Ram::new(&parts) };
+        match (ram, bad) {
+            (Ok(mut ram), None) => {
+                ram.owned = owned;
+                Ok(ram)
+            }
+            (ram, bad) => {
+                drop(Ram { regions: Vec::new(), pages: 0, owned });
+                Err(bad.or(ram.err()).unwrap_or(RamError::Misaligned { base: 0, len: 0 }))
+            }
+        }
     }
 
     /// The pieces, in address order.

@@ -1,5 +1,4 @@
 //! What the tests share: RAM from the heap and a machine that records what the PE asks of it.
-#![expect(unsafe_code, reason = "Ram::new is unsafe; the memory is leaked, so it stays mapped")]
 
 use std::sync::{Arc, Mutex};
 
@@ -9,15 +8,9 @@ use crate::{Clock, CpuConfig, Ram, Vcpu, VmShared};
 /// Where test RAM begins.
 pub const RAM_BASE: u64 = 0x4000_0000;
 
-#[repr(C, align(4096))]
-#[derive(Clone)]
-struct Page([u8; 4096]);
-
-/// Zeroed RAM of `len` bytes at `base`, never freed.
+/// Zeroed RAM of `len` bytes at `base`.
 pub fn ram(base: u64, len: u64) -> Ram {
-    let pages = vec![Page([0; 4096]); (len / 4096) as usize].leak();
-    // SAFETY: leaked heap memory, nobody else has a reference to it.
-    unsafe { Ram::new(&[(base, len, pages.as_mut_ptr().cast())]) }.unwrap()
+    Ram::allocated(&[(base, len)]).unwrap()
 }
 
 /// Calls seen.
