@@ -7,7 +7,8 @@ mod common;
 
 use common::{Differences, Rules, generator, words_per_encoding};
 use isa::random::{any, word_of};
-use isa::{Encoding, disasm, encoding};
+use isa::{Encoding, Feature, disasm, encoding};
+use std::collections::BTreeSet;
 use std::process::Command;
 
 const OBJDUMP: &str = "aarch64-linux-gnu-objdump";
@@ -138,4 +139,82 @@ fn what_objdump_knows_is_allocated_or_not_offered() {
     }
     println!("{count} words, {both} allocated and {neither} unallocated for both");
     assert!(differences.report("allocation"), "differences that binutils.txt does not list");
+}
+
+/// The lines that the assembler refuses for an architecture, by number from 1.
+fn refused_for(architecture: &str, text: &str) -> BTreeSet<usize> {
+    let base = std::env::temp_dir().join(format!("vmm-as-{}", std::process::id()));
+    let (source, object) = (base.with_extension("s"), base.with_extension("o"));
+    std::fs::write(&source, text).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+    let output = Command::new("aarch64-linux-gnu-as")
+        .arg(format!("-march={architecture}"))
+        .arg("-o")
+        .args([&object, &source])
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("aarch64-linux-gnu-as ({error}); install it: apt-get install binutils-aarch64-linux-gnu")
+        });
+    let _ = (std::fs::remove_file(&source), std::fs::remove_file(&object));
+    // "x.s:12: Error: selected processor does not support `ldadd w0,w1,[x2]'"
+    let messages = String::from_utf8_lossy(&output.stderr);
+    let lines = messages.lines().filter(|line| line.contains("selected processor does not support"));
+    lines.filter_map(|line| line.split(':').nth(1)?.parse().ok()).collect()
+}
+
+/// The architecture of the assembler that has a feature: the first version that demands it, or Armv8.0 with an extension.
+fn architecture(feature: Feature) -> &'static str {
+    match feature {
+        Feature::Crc32 => "armv8-a+crc",
+        Feature::Lse => "armv8-a+lse",
+        Feature::Lor => "armv8-a+lor",
+        Feature::Lrcpc => "armv8-a+rcpc",
+        Feature::Lrcpc2 | Feature::Dit => "armv8.4-a",
+        Feature::FlagM => "armv8-a+flagm",
+        Feature::FlagM2 => "armv8.5-a",
+        Feature::Jscvt => "armv8.3-a",
+        Feature::Rdm => "armv8-a+rdma",
+        Feature::DotProd => "armv8.2-a+dotprod",
+        Feature::Aes | Feature::Pmull => "armv8-a+aes",
+        Feature::Sha1 | Feature::Sha256 => "armv8-a+sha2",
+        Feature::Pan => "armv8-a+pan",
+        Feature::Ssbs => "armv8-a+ssbs",
+        Feature::Wfxt => "armv8.7-a",
+        Feature::Sb => "armv8-a+sb",
+    }
+}
+
+/// The text of a random word of the encoding, such that the assembler takes it.
+fn line_of(encoding: Encoding, random: &mut impl FnMut() -> u32) -> String {
+    let word = word_of(encoding, random).unwrap_or_else(|| panic!("{encoding:?} takes no word"));
+    // objdump's `msr pan, #0x7` is not what the assembler takes.
+    let word = if encoding.row().name.starts_with("MSR_") { word & !0xe00 } else { word };
+    disasm(word, 0)
+}
+
+#[test]
+fn the_assembler_asks_for_the_same_features() {
+    let (mut random, rules, mut differences) = (generator(), rules(), Differences::default());
+    let lines: Vec<(Encoding, String)> =
+        Encoding::all().map(|encoding| (encoding, line_of(encoding, &mut random))).collect();
+    let text = |lines: &[(Encoding, String)]| lines.iter().map(|(_, line)| format!("{line}\n")).collect::<String>();
+    let refused = refused_for("armv8-a", &text(&lines));
+    for (index, (encoding, line)) in lines.iter().enumerate() {
+        let (row, refused) = (encoding.row(), refused.contains(&(index + 1)));
+        if row.feature.is_some() != refused && !rules.lists("feature", row.name) {
+            differences.add(row.name, || format!("{line}: ours {:?}, refused for Armv8.0: {refused}", row.feature));
+        }
+    }
+    // With its feature the line is taken.
+    for feature in Feature::ALL {
+        let lines: Vec<_> =
+            lines.iter().filter(|(encoding, _)| encoding.row().feature == Some(feature)).cloned().collect();
+        assert!(!lines.is_empty(), "{feature:?} has no encoding");
+        for line in refused_for(architecture(feature), &text(&lines)) {
+            let (encoding, text) = &lines[line - 1];
+            differences.add(encoding.row().name, || format!("{text}: refused although {feature:?} is there"));
+        }
+    }
+    println!("{} encodings, {} features", lines.len(), Feature::ALL.len());
+    let unused = rules.unused(&["feature"]);
+    assert!(differences.report("feature") & unused.is_empty(), "differences, or rules that nothing needs: {unused:?}");
 }
