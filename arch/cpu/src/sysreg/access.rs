@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Effect, El0, Row, Rw, Slot, SysEnc, Via, find};
+use super::{Effect, El0, Row, Rw, Slot, Special, SysEnc, Via, find};
+use crate::config;
 use crate::exception::{Syndrome, ec};
 use crate::mmu::TlbiOp;
 use crate::outside::{TraceEvent, trace};
@@ -88,8 +89,25 @@ impl Vcpu {
         self.raise(Syndrome::UNDEFINED)
     }
 
+    /// False for registers of a feature that this model's ID registers do not offer.
+    #[inline]
+    fn is_offered(&self, row: &Row) -> bool {
+        let (register, shift, least) = match row.via {
+            Via::Special(Special::Rndr) => (config::ID_AA64ISAR0, 60, 1),
+            Via::Special(Special::Dit) => (config::ID_AA64PFR0, 48, 1),
+            Via::Special(Special::Ssbs) => (config::ID_AA64PFR1, 4, 2),
+            Via::Special(Special::Pan) => (config::ID_AA64MMFR1, 20, 1),
+            Via::Slot(Slot::SCXTNUM_EL0 | Slot::SCXTNUM_EL1) => (config::ID_AA64PFR0, 56, 2),
+            Via::Slot(Slot::LORSA_EL1 | Slot::LOREA_EL1 | Slot::LORN_EL1 | Slot::LORC_EL1) => {
+                (config::ID_AA64MMFR1, 16, 1)
+            }
+            _ => return true,
+        };
+        self.vm.config.id_field(register, shift) >= least
+    }
+
     fn checked_row(&mut self, enc: SysEnc, rt: u8, read: bool) -> Result<&'static Row, Trap> {
-        let Some(row) = find(enc) else {
+        let Some(row) = find(enc).filter(|row| self.is_offered(row)) else {
             return Err(self.unimplemented_system(enc));
         };
         let direction = match row.rw {

@@ -99,3 +99,16 @@ fn cache_and_tlb_maintenance_by_el0_needs_uci() {
     assert_eq!(v.sys(SysEnc::new(1, 0, 8, 7, 0), 3, 0), Err(Trap::Exception));
     assert_eq!(v.syndrome, Syndrome::UNDEFINED);
 }
+
+#[test]
+fn a_model_without_a_feature_has_not_its_registers() {
+    use crate::{Clock, CpuConfig, Vcpu, VmShared, testing};
+    let config = CpuConfig::by_name("cortex-a72").unwrap();
+    let vm = VmShared::new(testing::ram(testing::RAM_BASE, 4096), std::sync::Arc::new(Clock::new()), 1, config);
+    let mut v = Vcpu::new(0, vm, std::sync::Arc::new(testing::Machine::default()));
+    for name in ["RNDR", "DIT", "SSBS", "PAN", "SCXTNUM_EL0", "LORC_EL1"] {
+        let enc = ROWS.iter().find(|r| r.name == name).unwrap().enc;
+        assert_eq!(v.mrs(enc, 0), Err(Trap::Exception), "{name}");
+        assert!(pe().0.mrs(enc, 0).is_ok(), "{name} of the full model");
+    }
+}
