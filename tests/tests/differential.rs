@@ -79,6 +79,18 @@ fn the_interpreter_agrees_with_qemu() {
     finish("interpreter", plan, compare(plan, &mut reference, &mut subject));
 }
 
+#[test]
+fn the_translator_agrees_with_qemu() {
+    let plan = plan();
+    println!("DIFFERENTIAL_SEED={:#x}", plan.seed);
+    let mut subject = match Subject::translator() {
+        Ok(subject) => subject,
+        Err(why) => return println!("no translator on this host: {why}"),
+    };
+    let mut reference = Reference::start();
+    finish("translator", plan, compare(plan, &mut reference, &mut subject));
+}
+
 /// Only what the translator has code for: a fault of the interpreter cannot hide one of the translator, nor the other way round.
 #[test]
 fn translated_code_agrees_with_qemu() {

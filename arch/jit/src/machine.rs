@@ -268,6 +268,8 @@ impl JitCpu {
         if self.shared.options.count_interp {
             self.count_interp();
         }
+        // It may have been anything: SPSel for one changes what code is specialised for.
+        self.vcpu.context_dirty = true;
         self.vcpu.step()
     }
 

@@ -92,7 +92,7 @@ impl Context {
     pub fn new(miss: u64) -> Box<Context> {
         let none = Entry { page: !0, addend: 0 };
         let mut c = Box::new(Context {
-            jumps: [JumpEntry { va: 1, host: miss }; JC_ENTRIES],
+            jumps: [JumpEntry { va: 0, host: miss }; JC_ENTRIES],
             reads: [none; L1_ENTRIES],
             writes: [none; L1_ENTRIES],
         });
@@ -102,7 +102,10 @@ impl Context {
 
     /// Forget all jumps.
     pub fn clear_jumps(&mut self, miss: u64) {
-        self.jumps.fill(JumpEntry { va: 1, host: miss });
+        // The tag of an empty entry is an address that belongs to its neighbour, so nothing ever matches it.
+        for (i, e) in self.jumps.iter_mut().enumerate() {
+            *e = JumpEntry { va: (i as u64 ^ 1) << 2, host: miss };
+        }
     }
 
     /// Forget all data translations.
@@ -144,6 +147,18 @@ pub fn canonical(va: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_address_matches_an_empty_jump_entry() {
+        let c = Context::new(7);
+        for va in (0..1 << 16).chain([u64::MAX, 1 << 63, 0xffff_8000_0800_0000]) {
+            let e = c.jumps[jump_index(va)];
+            assert!(e.va != va && e.host == 7, "{va:#x}");
+        }
+        for (i, e) in c.jumps.iter().enumerate() {
+            assert_ne!(jump_index(e.va), i);
+        }
+    }
 
     #[test]
     fn pages_leave_with_their_tags() {
