@@ -223,7 +223,7 @@ impl Ram {
     /// Up to `out.len()` instruction words from `pa` (4-byte aligned) to the end of its page; how many.
     pub fn read_code_words(&self, pa: u64, out: &mut [u32]) -> usize {
         let count = out.len().min((4096 - (pa & 0xfff) as usize) / 4);
-        if pa % 4 != 0 {
+        if !pa.is_multiple_of(4) {
             return 0;
         }
         let Some(host) = self.host(pa, 4 * count as u64) else { return 0 };

@@ -124,7 +124,7 @@ impl CodeCache {
         let offset = field.wrapping_sub(self.rx.addr() as u64);
         let distance = target.wrapping_sub(field.wrapping_add(4)).cast_signed();
         let Ok(rel) = i32::try_from(distance) else { return false };
-        if offset % 4 != 0 || offset > (self.size - 4) as u64 {
+        if !offset.is_multiple_of(4) || offset > (self.size - 4) as u64 {
             return false;
         }
         // SAFETY: inside the writable mapping and aligned, both checked above.

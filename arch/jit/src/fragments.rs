@@ -66,8 +66,6 @@ pub struct Fragment {
     pub host: u64,
     /// It does not read NZCV at its entry.
     pub flags_dead: bool,
-    /// Guest instructions.
-    pub insns: u32,
     /// Exits of others that are linked to it.
     incoming: Vec<u32>,
     live: bool,
@@ -126,7 +124,7 @@ impl Fragments {
     pub fn clear(&mut self) {
         self.pages.clear();
         self.table.clear();
-        self.table.push(Fragment { host: 0, flags_dead: false, insns: 0, incoming: Vec::new(), live: false });
+        self.table.push(Fragment { host: 0, flags_dead: false, incoming: Vec::new(), live: false });
         self.exits.clear();
         self.far_links.clear();
     }
@@ -160,11 +158,10 @@ impl Fragments {
         offset: u64,
         host: u64,
         flags_dead: bool,
-        insns: u32,
         exits: impl Iterator<Item = Exit>,
     ) -> FragmentId {
         let id = u32::try_from(self.table.len()).unwrap_or(0);
-        self.table.push(Fragment { host, flags_dead, insns, incoming: Vec::new(), live: true });
+        self.table.push(Fragment { host, flags_dead, incoming: Vec::new(), live: true });
         if let Some(page) = self.pages.get_mut(&key) {
             page.entries[(offset as usize >> 2) & 1023] = id;
         }

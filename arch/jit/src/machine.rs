@@ -437,7 +437,7 @@ impl JitCpu {
                     linked: 0,
                 })
                 .collect();
-            let id = self.fragments.insert(key, offset, hot, unit.flags_dead, unit.insns, exits.into_iter());
+            let id = self.fragments.insert(key, offset, hot, unit.flags_dead, exits.into_iter());
             let c = &mut self.counters;
             c.fragments += 1;
             c.guest_insns += u64::from(unit.insns);

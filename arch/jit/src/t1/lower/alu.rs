@@ -145,7 +145,6 @@ fn two_operand(b: &mut Builder<'_>, op: Alu, sz: Sz, rd: u8, rn: u8, src: Rm) {
     b.set(rd, d);
 }
 
-#[expect(clippy::too_many_arguments, reason = "the fields of the class")]
 fn add_sub_shifted(
     b: &mut Builder<'_>,
     sz: Sz,
@@ -242,7 +241,6 @@ pub fn extended(b: &mut Builder<'_>, extend: Extend, rm: u8, to: Gpr) -> Gpr {
     to
 }
 
-#[expect(clippy::too_many_arguments, reason = "the fields of the class")]
 fn add_sub_extended(b: &mut Builder<'_>, sz: Sz, sub: bool, setflags: bool, ext: (Extend, u8), rd: u8, rn: u8, rm: u8) {
     let rd = if setflags { rd } else { or_sp(rd) };
     if setflags {
@@ -359,7 +357,6 @@ fn logical_imm(b: &mut Builder<'_>, sz: Sz, op: LogicalOp, setflags: bool, rd: u
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the fields of the class")]
 fn logical_shifted(
     b: &mut Builder<'_>,
     sz: Sz,
