@@ -36,7 +36,9 @@ impl Arm {
 /// The folder of the package's source.
 fn source() -> PathBuf {
     let output = std::process::Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version=1", "--offline"])
+        .args(["metadata", "--format-version=1", "--locked"])
+        // Not the packages of other systems, which a build here has not downloaded.
+        .arg(format!("--filter-platform={}-unknown-linux-gnu", std::env::consts::ARCH))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap_or_else(|error| panic!("cargo metadata: {error}"));
