@@ -2,7 +2,7 @@
 //! that what is printed is what was decoded.
 //!
 //! The mnemonic is the name of the line of the table up to the first `_`; the operands come from the decoded [`Insn`], so that a
-//! comparison of this text with another disassembler's checks the decoder's constructors too. What decoding drops (hint numbers,
+//! comparison of this text with another disassembler's checks the operands that the table's constructors give. What decoding drops (hint numbers,
 //! prefetch operations, immediates before expansion) is read from the fields of the line. System registers are printed by encoding
 //! (`s3_0_c1_c0_0`): their names belong to the crate that implements them.
 

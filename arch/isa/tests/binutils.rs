@@ -1,7 +1,7 @@
 //! The decoder and the disassembler against `aarch64-linux-gnu-objdump`.
 //!
-//! The text of a word is made from the decoded instruction, so that equal text means that decoding found the same operation and
-//! operands. `binutils.txt` lists the differences that stay, each with its reason.
+//! The text of a word is made from the decoded instruction, so that equal text means that decoding found the same encoding and the
+//! same operands. `binutils.txt` lists the differences that stay, each with its reason.
 
 mod common;
 
