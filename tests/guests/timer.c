@@ -13,6 +13,19 @@ static void take_irq(u64 vector, struct frame *f) {
     write_icc(iar, ICC_EOIR1);
 }
 
+// Sleeps until the handler has counted up. Between the look and WFI the interrupt must stay masked, or it could be taken
+// there and WFI would sleep for ever.
+static void sleep_until(u64 count) {
+    irq_off();
+    while (interrupts < count) {
+        wfi();
+        irq_on();
+        isb();
+        irq_off();
+    }
+    irq_on();
+}
+
 int main(void) {
     u64 frequency = read_sysreg(cntfrq_el0);
     gic_init();
@@ -43,7 +56,7 @@ int main(void) {
     irq_on();
     write_sysreg(frequency / 100, cntv_tval_el0);
     write_sysreg(1, cntv_ctl_el0);
-    while (!interrupts) wfi();
+    sleep_until(1);
     check_eq(interrupts, 1, "virtual timer interrupt, once");
     check_eq(last_intid, 27, "virtual timer is PPI 27");
     write_sysreg(0, cntv_ctl_el0);
@@ -62,7 +75,7 @@ int main(void) {
         write_sysreg(frequency / 10000, cntv_tval_el0);
         write_sysreg(1, cntv_ctl_el0);
         isb();
-        while (interrupts == before) wfi();
+        sleep_until(before + 1);
     }
     check_eq(interrupts, 100, "a hundred ticks");
     write_sysreg(0, cntv_ctl_el0);
