@@ -444,8 +444,13 @@ fn exclusive_unit(word: u32, rng: &mut Rng) -> Vec<u32> {
     let store = with_base & !(1 << 22 | 31 << 16) | status << 16;
     let mut words = Vec::new();
     set_base(base, DATA + DATA_MIDDLE + (rng.word() & 0xff0), &mut words);
-    // LDXP with both destinations the same is CONSTRAINED UNPREDICTABLE.
-    let load = if bits(load, 21, 21) == 1 && bits(load, 4, 0) == bits(load, 14, 10) { load ^ 1 << 10 } else { load };
+    // LDXP with both destinations the same is CONSTRAINED UNPREDICTABLE; its second one is not the base either.
+    let load = if bits(load, 21, 21) == 1 && bits(load, 4, 0) == bits(load, 14, 10) {
+        let second = (0..).find(|&register| register != bits(load, 4, 0) && register != base).unwrap_or(0);
+        load & !(31 << 10) | second << 10
+    } else {
+        load
+    };
     words.push(load | 31 << 16);
     if !rng.one_in(4) {
         words.push(store);
