@@ -243,7 +243,7 @@ impl Contexts {
         let largest = &mut self.largest[usize::from(high)];
         *largest = (*largest).max(t.block_shift);
         if t.block_shift > 12 {
-            self.blocks.insert(va);
+            self.blocks.insert(va, t.block_shift);
         }
         if el0 {
             self.el0_has_high |= high;

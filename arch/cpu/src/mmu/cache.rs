@@ -94,39 +94,58 @@ impl std::fmt::Debug for Tlb {
     }
 }
 
-/// A set of 2 MiB regions that may say "yes" too often, never "no" wrongly.
+/// Where blocks were cached: may say "yes" too often, never "no" wrongly.
 #[derive(Debug, Clone)]
-pub struct BlockFilter([u64; 64]);
+pub struct BlockFilter {
+    /// 2 MiB regions with a mapping of at most that size.
+    small: [u64; 64],
+    /// 1 GiB regions with a larger mapping: any address of it must find it, whichever page of it was cached.
+    large: [u64; 4],
+}
 
 impl Default for BlockFilter {
     fn default() -> Self {
-        BlockFilter([0; 64])
+        BlockFilter { small: [0; 64], large: [0; 4] }
     }
 }
 
 impl BlockFilter {
-    fn slot(va: u64) -> (usize, u64) {
-        let region = canonical(va) >> 21;
+    fn small_slot(region: u64) -> (usize, u64) {
         let bit = (region ^ region >> 12) & 4095;
         ((bit >> 6) as usize, 1 << (bit & 63))
     }
 
-    /// Adds the region of `va`.
-    pub fn insert(&mut self, va: u64) {
-        let (word, bit) = Self::slot(va);
-        self.0[word] |= bit;
+    fn large_slot(region: u64) -> (usize, u64) {
+        let bit = (region ^ region >> 8) & 255;
+        ((bit >> 6) as usize, 1 << (bit & 63))
     }
 
-    /// False if no region of `start..=last` was added.
+    /// Adds the mapping of `1 << block_shift` bytes (at most 1 GiB) around `va`.
+    pub fn insert(&mut self, va: u64, block_shift: u8) {
+        if block_shift <= 21 {
+            let (word, bit) = Self::small_slot(canonical(va) >> 21);
+            self.small[word] |= bit;
+        } else {
+            let (word, bit) = Self::large_slot(canonical(va) >> 30);
+            self.large[word] |= bit;
+        }
+    }
+
+    /// False if no mapping with an address in `start..=last` was added.
     pub fn may_hold(&self, start: u64, last: u64) -> bool {
-        let (first, end) = (canonical(start) >> 21, canonical(last) >> 21);
-        if end.wrapping_sub(first) > 16 {
+        let (start, last) = (canonical(start), canonical(last));
+        if last.wrapping_sub(start) > 16 << 21 {
             return true;
         }
-        (0..=end - first).any(|n| {
-            let (word, bit) = Self::slot((first + n) << 21);
-            self.0[word] & bit != 0
-        })
+        let small = (start >> 21..=last >> 21).any(|region| {
+            let (word, bit) = Self::small_slot(region);
+            self.small[word] & bit != 0
+        });
+        let large = (start >> 30..=last >> 30).any(|region| {
+            let (word, bit) = Self::large_slot(region);
+            self.large[word] & bit != 0
+        });
+        small || large
     }
 }
 
@@ -255,7 +274,7 @@ impl Tlb {
         let half = half_of(va);
         self.largest[half] = self.largest[half].max(walk.block_shift);
         if walk.block_shift > 12 {
-            self.blocks.insert(va);
+            self.blocks.insert(va, walk.block_shift);
         }
         if walk.ng && half == 1 {
             self.high_not_global = true;
