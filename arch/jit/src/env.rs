@@ -89,6 +89,12 @@ pub const SHOOT_PENDING: i32 = (offset_of!(JitCpu, vcpu) + offset_of!(Vcpu, shoo
 pub const TMP: i32 = hot(offset_of!(Hot, tmp));
 /// Exit taken.
 pub const EXIT: i32 = hot(offset_of!(Hot, exit));
+/// MXCSR of the guest while generated code does not run.
+pub const MXCSR: i32 = hot(offset_of!(Hot, mxcsr));
+/// MXCSR of the VMM.
+pub const HOST_MXCSR: i32 = hot(offset_of!(Hot, host_mxcsr));
+/// Floating-point constants, see `t1::lower::fp`.
+pub const FP_CONSTANTS: i32 = hot(offset_of!(Hot, fp_constants));
 /// Slots of sites that access with EL0's rights.
 pub const L0_EL0: i32 = hot(offset_of!(Hot, l0_el0));
 /// Slots of sites that access with EL1's rights.

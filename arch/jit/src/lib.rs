@@ -13,6 +13,7 @@ mod contexts;
 mod counters;
 mod enter;
 mod env;
+mod fpstate;
 mod fragments;
 mod host;
 mod machine;

@@ -13,6 +13,7 @@ use crate::cache::CodeCache;
 use crate::contexts::Contexts;
 use crate::counters::JitCounters;
 use crate::enter::enter;
+use crate::fpstate;
 use crate::fragments::{Exit, FragmentId, Fragments, PageKey};
 use crate::host::{HostFeatures, Unsupported, detect};
 use crate::t1::builder::{Ids, Mode};
@@ -44,6 +45,12 @@ pub struct JitShared {
 }
 
 impl JitShared {
+    /// For a host with these features, which has at least them.
+    #[cfg(test)]
+    pub(crate) fn with_host(options: Options, host: HostFeatures) -> Arc<JitShared> {
+        Arc::new(JitShared { options, host })
+    }
+
     /// Checks the host.
     ///
     /// # Errors
@@ -80,6 +87,12 @@ pub struct Hot {
     pub ctx: *mut Context,
     /// Scratch of thunks; the parameters of an access that missed.
     pub tmp: [u64; 5],
+    /// The guest's MXCSR: its sticky bits are exception flags not yet in FPSR.
+    pub mxcsr: u32,
+    /// The VMM's MXCSR.
+    pub host_mxcsr: u32,
+    /// Constants of floating-point code.
+    pub fp_constants: [[u64; 2]; crate::t1::lower::fp::CONSTANTS.len()],
     /// Slots for EL0's rights.
     pub l0_el0: [Slot; crate::env::SLOTS as usize],
     /// Slots for EL1's rights.
@@ -112,6 +125,7 @@ pub struct JitCpu {
     contexts: Contexts,
     scratch: Box<Scratch>,
     stop: Option<Stop>,
+    fp_odd: bool,
 }
 
 // SAFETY: the raw pointers in `hot` lead to allocations that this value owns (contexts) or keeps alive (the request word, by `vcpu.shared`);
@@ -154,6 +168,9 @@ impl JitCpu {
             ctx_el1: contexts.el1(),
             ctx: contexts.el1(),
             tmp: [0; 5],
+            mxcsr: crate::fpstate::MXCSR,
+            host_mxcsr: crate::fpstate::MXCSR,
+            fp_constants: crate::t1::lower::fp::CONSTANTS,
             l0_el0: [empty; crate::env::SLOTS as usize],
             l0_el1: [empty; crate::env::SLOTS as usize],
         };
@@ -169,6 +186,7 @@ impl JitCpu {
             contexts,
             scratch,
             stop: None,
+            fp_odd: false,
         }))
     }
 
@@ -255,10 +273,12 @@ impl JitCpu {
         self.counters.enters += 1;
         self.hot.pc_page = self.vcpu.arch.pc & !0xfff;
         self.hot.flags = from_nzcv(self.vcpu.arch.nzcv);
+        self.hot.mxcsr = fpstate::mxcsr(self.vcpu.arch.fpcr);
         let (thunk, this) = (self.thunks.enter, std::ptr::from_mut(self));
         // SAFETY: `thunk` and `host` lie in this CPU's own cache; contexts are valid, `sync` has just chosen them.
         let reason = unsafe { enter(this, thunk, host) };
         self.vcpu.arch.nzcv = to_nzcv(self.hot.flags);
+        self.vcpu.arch.fpsr |= fpstate::cumulative(self.hot.mxcsr);
         reason
     }
 
@@ -305,6 +325,7 @@ impl JitCpu {
             fp_trap: if el1 { fpen & 1 == 0 } else { fpen != 3 },
             mmu: sctlr & 1 != 0,
             sp_elx: el1 && a.spsel != 0,
+            fp_odd: fpstate::is_odd(a.fpcr),
         }
     }
 
@@ -327,6 +348,11 @@ impl JitCpu {
                     self.fragments.cut_far_links(first, last, &self.cache);
                 }
             }
+        }
+        let odd = fpstate::is_odd(self.vcpu.arch.fpcr);
+        if odd != self.fp_odd {
+            self.fp_odd = odd;
+            self.vcpu.context_dirty = true;
         }
         if self.vcpu.context_dirty {
             self.vcpu.context_dirty = false;
@@ -503,6 +529,8 @@ impl JitCpu {
         let next = self.vcpu.arch.pc.wrapping_add(4);
         let el = self.vcpu.arch.el;
         self.vcpu.arch.nzcv = to_nzcv(self.hot.flags);
+        self.vcpu.arch.fpsr |= fpstate::cumulative(self.hot.mxcsr);
+        self.hot.mxcsr = fpstate::mxcsr(self.vcpu.arch.fpcr);
         if let Some(stop) = self.vcpu.step() {
             self.stop = Some(stop);
             return reason::STOP;
@@ -529,4 +557,4 @@ extern "sysv64" fn helper_miss(cpu: *mut JitCpu) -> u32 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

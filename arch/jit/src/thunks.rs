@@ -2,6 +2,7 @@
 
 use crate::asm::{Alu, Asm, AsmError, Cc, Gpr, Mem, Shift, Sz};
 use crate::env;
+use crate::t1::flags::from_nzcv;
 use crate::t1::regs::{CTX, ENV, PINNED, PINNED_V, home, home_v};
 use crate::tlb::{EMPTY_PAGE, L1_ENTRIES};
 
@@ -63,6 +64,8 @@ pub struct Thunks {
     pub exit_link: u64,
     /// Jumped to with RAX = guest VA.
     pub indirect_miss: u64,
+    /// Called with EFLAGS of `vucomis n, m` (first) or `vucomis m, n`: EAX = NZCV in the environment's format. Changes nothing else.
+    pub fp_flags: [u64; 2],
 }
 
 fn save_all(a: &mut Asm) {
@@ -72,6 +75,8 @@ fn save_all(a: &mut Asm) {
     for (v, host) in PINNED_V {
         a.vstore(home_v(v), host);
     }
+    a.stmxcsr(Mem::b(ENV, env::MXCSR));
+    a.ldmxcsr(Mem::b(ENV, env::HOST_MXCSR));
 }
 
 fn load_all(a: &mut Asm) {
@@ -81,6 +86,7 @@ fn load_all(a: &mut Asm) {
     for (v, host) in PINNED_V {
         a.vload(host, home_v(v));
     }
+    a.ldmxcsr(Mem::b(ENV, env::MXCSR));
 }
 
 const SAVED: [Gpr; 6] = [Gpr::RBX, Gpr::RBP, Gpr::R12, Gpr::R13, Gpr::R14, Gpr::R15];
@@ -203,6 +209,19 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunk
         }
         miss(a, write, helpers);
         after_helper(a);
+    }
+    for (swapped, entry) in t.fp_flags.iter_mut().enumerate() {
+        *entry = at(a);
+        let image = |nzcv: u32| u64::from(from_nzcv(nzcv << 28));
+        let (above, below) = if swapped == 0 { (0b0010, 0b1000) } else { (0b1000, 0b0010) };
+        a.push(Gpr::RCX);
+        a.mov_imm(Gpr::RAX, image(above));
+        for (cc, nzcv) in [(Cc::B, below), (Cc::E, 0b0110), (Cc::P, 0b0011)] {
+            a.mov_imm(Gpr::RCX, image(nzcv));
+            a.cmov(cc, Sz::D, Gpr::RAX, Gpr::RCX);
+        }
+        a.pop(Gpr::RCX);
+        a.ret();
     }
     let (hot, _) = a.finish(base, 0)?;
     Ok((hot.to_vec(), t))

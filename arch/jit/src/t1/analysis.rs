@@ -29,8 +29,10 @@ pub fn flag_use(insn: &Insn) -> (bool, bool) {
         | Insn::LogicalShifted { setflags, .. } => (false, setflags),
         Insn::AddSubCarry { setflags, .. } => (true, setflags),
         Insn::CondSelect { cond, .. } => (!cond.always(), false),
+        Insn::FpCondSelect { cond, .. } => (!cond.always(), false),
+        Insn::FpCompare { .. } => (false, true),
         Insn::BranchCond { .. } => (true, false),
-        Insn::CondCompareReg { .. } | Insn::CondCompareImm { .. } => (true, true),
+        Insn::FpCondCompare { .. } | Insn::CondCompareReg { .. } | Insn::CondCompareImm { .. } => (true, true),
         Insn::PcRel { .. }
         | Insn::MoveWide { .. }
         | Insn::Bitfield { .. }
@@ -60,6 +62,26 @@ pub fn flag_use(insn: &Insn) -> (bool, bool) {
         | Insn::LoadExclusivePair { .. }
         | Insn::StoreExclusive { .. }
         | Insn::StoreExclusivePair { .. }
+        | Insn::FpBin { .. }
+        | Insn::FpBinElement { .. }
+        | Insn::FpPairwise { .. }
+        | Insn::FpReduce { .. }
+        | Insn::FpMulAdd { .. }
+        | Insn::FpMulAddElement { .. }
+        | Insn::FpUn { .. }
+        | Insn::FpRoundToInt { .. }
+        | Insn::FpImmediate { .. }
+        | Insn::FpConvert { .. }
+        | Insn::FpWiden { .. }
+        | Insn::FpNarrow { .. }
+        | Insn::FpCompareMask { .. }
+        | Insn::FpCompareMaskZero { .. }
+        | Insn::FpToGpr { .. }
+        | Insn::GprToFp { .. }
+        | Insn::FpToIntLanes { .. }
+        | Insn::IntToFpLanes { .. }
+        | Insn::FpMoveToGpr { .. }
+        | Insn::FpMoveFromGpr { .. }
         | Insn::Clrex
         | Insn::Nop
         | Insn::Yield
@@ -74,6 +96,89 @@ pub fn flag_use(insn: &Insn) -> (bool, bool) {
         Insn::Msr { enc, .. } => (false, enc.0 == NZCV),
         // Everything else may be executed by the interpreter, which reads the stored flags.
         _ => (true, false),
+    }
+}
+
+/// The vector registers that an instruction may write, a bit each.
+#[must_use]
+pub fn vectors_written(insn: &Insn) -> u32 {
+    match *insn {
+        Insn::FpBin { rd, .. }
+        | Insn::FpBinElement { rd, .. }
+        | Insn::FpPairwise { rd, .. }
+        | Insn::FpReduce { rd, .. }
+        | Insn::FpMulAdd { rd, .. }
+        | Insn::FpMulAddElement { rd, .. }
+        | Insn::FpUn { rd, .. }
+        | Insn::FpRoundToInt { rd, .. }
+        | Insn::FpImmediate { rd, .. }
+        | Insn::FpConvert { rd, .. }
+        | Insn::FpWiden { rd, .. }
+        | Insn::FpNarrow { rd, .. }
+        | Insn::FpCompareMask { rd, .. }
+        | Insn::FpCompareMaskZero { rd, .. }
+        | Insn::FpCondSelect { rd, .. }
+        | Insn::GprToFp { rd, .. }
+        | Insn::FpToIntLanes { rd, .. }
+        | Insn::IntToFpLanes { rd, .. }
+        | Insn::FpMoveFromGpr { rd, .. }
+        | Insn::VecBin { rd, .. }
+        | Insn::VecUn { rd, .. }
+        | Insn::VecShift { rd, .. }
+        | Insn::VecImm { rd, .. }
+        | Insn::VecTern { rd, .. }
+        | Insn::VecPermute { rd, .. }
+        | Insn::VecExtract { rd, .. }
+        | Insn::VecDupElem { rd, .. }
+        | Insn::VecDupGeneral { rd, .. }
+        | Insn::VecInsElem { rd, .. }
+        | Insn::VecInsGeneral { rd, .. }
+        | Insn::VecAcross { rd, .. }
+        | Insn::SimdLoadImm { rt: rd, .. }
+        | Insn::SimdLoadReg { rt: rd, .. }
+        | Insn::SimdLoadLiteral { rt: rd, .. } => 1 << (rd & 31),
+        Insn::SimdLoadPair { rt, rt2, .. } => 1 << (rt & 31) | 1 << (rt2 & 31),
+        Insn::FpCompare { .. }
+        | Insn::FpCondCompare { .. }
+        | Insn::FpToGpr { .. }
+        | Insn::FpMoveToGpr { .. }
+        | Insn::SimdStoreImm { .. }
+        | Insn::SimdStoreReg { .. }
+        | Insn::SimdStorePair { .. }
+        | Insn::VecToGeneral { .. }
+        | Insn::AddSubImm { .. }
+        | Insn::AddSubShifted { .. }
+        | Insn::AddSubExtended { .. }
+        | Insn::AddSubCarry { .. }
+        | Insn::LogicalImm { .. }
+        | Insn::LogicalShifted { .. }
+        | Insn::PcRel { .. }
+        | Insn::MoveWide { .. }
+        | Insn::Bitfield { .. }
+        | Insn::Extract { .. }
+        | Insn::DataProc1 { .. }
+        | Insn::DataProc2 { .. }
+        | Insn::MulAdd { .. }
+        | Insn::MulAddLong { .. }
+        | Insn::MulHigh { .. }
+        | Insn::CondSelect { .. }
+        | Insn::CondCompareReg { .. }
+        | Insn::CondCompareImm { .. }
+        | Insn::CompareBranch { .. }
+        | Insn::TestBranch { .. }
+        | Insn::Branch { .. }
+        | Insn::BranchCond { .. }
+        | Insn::LoadImm { .. }
+        | Insn::StoreImm { .. }
+        | Insn::LoadReg { .. }
+        | Insn::StoreReg { .. }
+        | Insn::LoadLiteral { .. }
+        | Insn::LoadPair { .. }
+        | Insn::StorePair { .. }
+        | Insn::Mrs { .. }
+        | Insn::Msr { .. }
+        | Insn::Nop => 0,
+        _ => u32::MAX,
     }
 }
 

@@ -23,10 +23,12 @@ pub struct Mode {
     pub mmu: bool,
     /// EL1 with its own stack pointer (PSTATE.SP = 1).
     pub sp_elx: bool,
+    /// FPCR asks for what host arithmetic does not do: FZ, DN or AHP.
+    pub fp_odd: bool,
 }
 
 impl Mode {
-    /// A number below 32.
+    /// A number below 64.
     #[must_use]
     pub fn index(self) -> u8 {
         u8::from(self.el1)
@@ -34,6 +36,7 @@ impl Mode {
             | u8::from(self.fp_trap) << 2
             | u8::from(self.mmu) << 3
             | u8::from(self.sp_elx) << 4
+            | u8::from(self.fp_odd) << 5
     }
 }
 
@@ -85,6 +88,10 @@ pub struct Builder<'a> {
     pub flags: Flags,
     /// SP is known to be a multiple of 16.
     pub sp_aligned: bool,
+    /// Vector registers known to be zero above their low 64 bits (`[1]`) and above their low 32 bits (`[0]`).
+    pub zero_above: [u32; 2],
+    /// The same for what the current instruction writes.
+    pub zero_above_new: [u32; 2],
     /// Addresses of shared code.
     pub thunks: &'a Thunks,
     /// Direct exits so far.

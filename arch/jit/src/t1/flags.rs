@@ -65,9 +65,33 @@ impl Recipe {
     }
 }
 
+/// Which operand of a floating-point compare in EFLAGS came first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FpOrder {
+    /// `vucomis n, m`: one host condition each for GE, LT, GT and LE.
+    Straight,
+    /// `vucomis m, n`: one host condition each for CS, CC, MI, PL, HI and LS.
+    Swapped,
+}
+
+/// A floating-point compare that can be done again: it sets no exception flag that its first execution did not set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FpCompareRecipe {
+    /// Of doubles (else singles).
+    pub double: bool,
+    /// First operand.
+    pub n: u8,
+    /// Second operand; `None` for +0.
+    pub m: Option<u8>,
+}
+
 /// Where the guest flags are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flags {
+    /// As a floating-point compare that was done, whose operands are intact.
+    pub fp: Option<FpCompareRecipe>,
+    /// In EFLAGS as such a compare leaves them.
+    pub fp_host: Option<FpOrder>,
     /// In EFLAGS.
     pub host: Option<Polarity>,
     /// As a compare to do.
@@ -78,7 +102,7 @@ pub struct Flags {
 
 impl Flags {
     /// Only in the environment: the state at fragment entry and at labels.
-    pub const STORED: Flags = Flags { host: None, recipe: None, env: true };
+    pub const STORED: Flags = Flags { fp: None, fp_host: None, host: None, recipe: None, env: true };
 }
 
 const FLAGS: Mem = Mem::b(ENV, env::FLAGS);
@@ -89,7 +113,8 @@ impl Builder<'_> {
     pub fn begin(&mut self, writes: &[u8], clobbers: bool) {
         let hit = self.flags.recipe.is_some_and(|r| writes.iter().any(|w| r.reads(*w)));
         if self.flags_live_out() && !self.flags.env {
-            let survives = !hit && self.flags.recipe.is_some() || !clobbers && self.flags.host.is_some();
+            let in_host = self.flags.host.is_some() || self.flags.fp_host.is_some();
+            let survives = !hit && self.flags.recipe.is_some() || self.flags.fp.is_some() || !clobbers && in_host;
             if !survives {
                 if clobbers {
                     self.store_flags();
@@ -100,6 +125,7 @@ impl Builder<'_> {
         }
         if clobbers {
             self.flags.host = None;
+            self.flags.fp_host = None;
         }
         if hit {
             self.flags.recipe = None;
@@ -108,17 +134,17 @@ impl Builder<'_> {
 
     /// As [`Builder::begin`] for an instruction that defines all flags itself: only forgets.
     pub fn begin_def(&mut self) {
-        self.flags = Flags { host: None, recipe: None, env: false };
+        self.flags = Flags { env: false, ..Flags::STORED };
     }
 
     /// The flags are in EFLAGS now, and nowhere else.
     pub fn flags_in_host(&mut self, polarity: Polarity) {
-        self.flags = Flags { host: Some(polarity), recipe: None, env: false };
+        self.flags = Flags { host: Some(polarity), env: false, ..Flags::STORED };
     }
 
     /// The flags are what `recipe` says; nothing is emitted.
     pub fn flags_by(&mut self, recipe: Recipe) {
-        self.flags = Flags { host: None, recipe: Some(recipe), env: false };
+        self.flags = Flags { recipe: Some(recipe), env: false, ..Flags::STORED };
     }
 
     /// Emit a recipe.
@@ -170,7 +196,12 @@ impl Builder<'_> {
         if let Some(p) = self.flags.host {
             return p;
         }
-        let p = if let Some(r) = self.flags.recipe {
+        let p = if self.fp_flags_to_rax() {
+            self.flags.fp_host = None;
+            self.a.alu_imm(Alu::Add, Sz::B, Gpr::RAX, 0x7f);
+            self.a.sahf();
+            Polarity::Add
+        } else if let Some(r) = self.flags.recipe {
             self.emit_recipe(r)
         } else {
             self.a.load(Sz::D, Gpr::RAX, FLAGS);
@@ -195,6 +226,11 @@ impl Builder<'_> {
         if self.flags.env {
             return;
         }
+        if self.flags.host.is_none() && self.fp_flags_to_rax() {
+            self.a.store(Sz::D, FLAGS, Gpr::RAX);
+            self.flags.env = true;
+            return;
+        }
         self.need_polarity(Polarity::Add);
         self.a.lahf();
         self.a.setcc(Cc::O, Gpr::RAX);
@@ -206,6 +242,11 @@ impl Builder<'_> {
     pub fn cond(&mut self, cond: Cond) -> Option<Cc> {
         if cond.always() {
             return None;
+        }
+        if self.flags.host.is_none()
+            && let Some(cc) = self.fp_cond(cond)
+        {
+            return Some(cc);
         }
         let mut p = self.need_flags();
         if matches!(cond, Cond::Hi | Cond::Ls) && p == Polarity::Add {

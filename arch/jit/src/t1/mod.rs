@@ -8,6 +8,7 @@ pub mod analysis;
 pub mod builder;
 mod exits;
 pub mod flags;
+mod fp_flags;
 pub mod lower;
 pub mod mem;
 pub mod regs;
@@ -116,6 +117,8 @@ impl Translator {
             mode: request.mode,
             flags: Flags::STORED,
             sp_aligned: false,
+            zero_above: [0; 2],
+            zero_above_new: [0; 2],
             thunks: request.thunks,
             exits: &mut self.exits,
             first_exit: request.first_exit,
@@ -164,6 +167,7 @@ fn emit(b: &mut Builder<'_>) {
             } else {
                 b.join(b.i);
             }
+            b.zero_above = [0; 2];
             b.a.bind(label);
             if b.info[b.i].is_loop_head {
                 b.loop_head_poll();
@@ -177,6 +181,7 @@ fn emit(b: &mut Builder<'_>) {
         b.retry = None;
         b.interp = None;
         let insn = b.insns[b.i];
+        let written = b.before_writes(&insn);
         if !lower::lower(b, &insn) {
             if ends_fragment(&insn) {
                 b.interp_end();
@@ -187,6 +192,7 @@ fn emit(b: &mut Builder<'_>) {
         if let Some(resume) = b.resume {
             b.a.bind(resume);
         }
+        b.after_writes(written);
         b.i += 1;
     }
     if !b.ended {

@@ -6,6 +6,7 @@
 pub mod alu;
 pub mod atomic;
 pub mod branch;
+pub mod fp;
 pub mod memory;
 pub mod system;
 
@@ -20,4 +21,5 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
         || branch::lower(b, insn)
         || system::lower(b, insn)
         || atomic::lower(b, insn)
+        || fp::lower(b, insn)
 }

@@ -174,11 +174,23 @@ fn mrs(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
     }
     let at = if is(enc, SP_EL0) && b.mode.el1 && b.mode.sp_elx {
         env::SP_EL
-    } else if (is(enc, FPCR) || is(enc, FPSR)) && !b.mode.fp_trap {
+    } else if is(enc, FPCR) && !b.mode.fp_trap {
         b.begin(&[rt], false);
         let d = b.d(rt, RAX);
-        b.a.load(Sz::D, d, Mem::b(ENV, if is(enc, FPCR) { env::FPCR } else { env::FPSR }));
+        b.a.load(Sz::D, d, Mem::b(ENV, env::FPCR));
         b.set(rt, d);
+        return true;
+    } else if is(enc, FPSR) && !b.mode.fp_trap {
+        b.begin(&[rt], true);
+        b.a.stmxcsr(Mem::b(ENV, env::TMP));
+        b.a.load(Sz::D, RAX, Mem::b(ENV, env::TMP));
+        b.a.mov(Sz::D, RCX, RAX);
+        b.a.shift_imm(Shift::Shr, Sz::D, RCX, 1);
+        b.a.alu_imm(Alu::And, Sz::D, RAX, 1);
+        b.a.alu_imm(Alu::And, Sz::D, RCX, 0x1e);
+        b.a.alu(Alu::Or, Sz::D, RAX, RCX);
+        b.a.alu(Alu::Or, Sz::D, RAX, Mem::b(ENV, env::FPSR));
+        b.set(rt, RAX);
         return true;
     } else if is(enc, DAIF) && b.mode.el1 {
         b.begin(&[rt], false);
@@ -233,11 +245,31 @@ fn msr(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
         leave_if_deliverable(b);
         return true;
     }
-    if (is(enc, FPCR) || is(enc, FPSR)) && !b.mode.fp_trap {
+    if is(enc, FPCR) && !b.mode.fp_trap {
         b.begin(&[], true);
         b.load_w(RAX, rt);
-        b.a.alu_imm(Alu::And, Sz::D, RAX, if is(enc, FPCR) { FPCR_MASK } else { FPSR_MASK });
-        b.a.store(Sz::D, Mem::b(ENV, if is(enc, FPCR) { env::FPCR } else { env::FPSR }), RAX);
+        b.a.alu_imm(Alu::And, Sz::D, RAX, FPCR_MASK);
+        b.a.alu(Alu::Cmp, Sz::D, RAX, Mem::b(ENV, env::FPCR));
+        let cold = b.a.label();
+        b.a.jcc(Cc::Ne, cold);
+        // Another rounding mode, or other code: the dispatcher knows.
+        let old = b.a.switch(Section::Cold);
+        b.a.bind(cold);
+        b.a.store(Sz::D, Mem::b(ENV, env::FPCR), RAX);
+        b.cold_store_flags();
+        b.a.mov_imm(RAX, u64::from(b.pc_offset() + 4));
+        b.a.jmp_abs(b.thunks.leave_at);
+        b.a.switch(old);
+        return true;
+    }
+    if is(enc, FPSR) && !b.mode.fp_trap {
+        b.begin(&[], true);
+        b.load_w(RAX, rt);
+        b.a.alu_imm(Alu::And, Sz::D, RAX, FPSR_MASK);
+        b.a.store(Sz::D, Mem::b(ENV, env::FPSR), RAX);
+        b.a.stmxcsr(Mem::b(ENV, env::TMP));
+        b.a.alu_imm(Alu::And, Sz::D, Mem::b(ENV, env::TMP), !0x3f);
+        b.a.ldmxcsr(Mem::b(ENV, env::TMP));
         return true;
     }
     if is(enc, SP_EL0) && b.mode.el1 && b.mode.sp_elx {
