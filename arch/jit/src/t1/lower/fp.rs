@@ -283,12 +283,8 @@ fn binary(b: &mut Builder<'_>, op: FpBinOp, double: bool, rd: u8, rn: u8, rm: u8
 /// Host instruction of a fused multiply-add whose destination is the addend: scalar single and double, packed single and double.
 pub(super) fn fused(op: FpMulAddOp) -> [Option<Vop>; 4] {
     match op {
-        FpMulAddOp::MulAdd => {
-            [ops::VFMADD231SS, ops::VFMADD231SD, ops::VFMADD231PS, ops::VFMADD231PD].map(Some)
-        }
-        FpMulAddOp::MulSub => {
-            [ops::VFNMADD231SS, ops::VFNMADD231SD, ops::VFNMADD231PS, ops::VFNMADD231PD].map(Some)
-        }
+        FpMulAddOp::MulAdd => [ops::VFMADD231SS, ops::VFMADD231SD, ops::VFMADD231PS, ops::VFMADD231PD].map(Some),
+        FpMulAddOp::MulSub => [ops::VFNMADD231SS, ops::VFNMADD231SD, ops::VFNMADD231PS, ops::VFNMADD231PD].map(Some),
         FpMulAddOp::NegMulAdd => [Some(ops::VFNMSUB231SS), Some(ops::VFNMSUB231SD), None, None],
         FpMulAddOp::NegMulSub => [Some(ops::VFMSUB231SS), Some(ops::VFMSUB231SD), None, None],
     }

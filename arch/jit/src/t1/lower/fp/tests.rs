@@ -21,8 +21,7 @@ fn generator(mut state: u64) -> impl FnMut() -> u32 {
 }
 
 fn is_fp(insn: &Insn) -> bool {
-    format!("{insn:?}").starts_with("Fp")
-        || matches!(insn, Insn::GprToFp { .. } | Insn::IntToFpLanes { .. })
+    format!("{insn:?}").starts_with("Fp") || matches!(insn, Insn::GprToFp { .. } | Insn::IntToFpLanes { .. })
 }
 
 /// Words of one floating-point encoding, and the compares' readers.
@@ -52,16 +51,53 @@ fn words(random: &mut impl FnMut() -> u32) -> Vec<u32> {
 }
 
 const DOUBLES: [u64; 24] = [
-    0, 1 << 63, 1, 0x000f_ffff_ffff_ffff, 0x0010_0000_0000_0000, 0x7fef_ffff_ffff_ffff, 0x7ff0_0000_0000_0000,
-    0xfff0_0000_0000_0000, 0x7ff0_0000_0000_0001, 0x7ff8_0000_0000_0000, 0xfff8_0000_0000_1234, 0x3ff0_0000_0000_0000,
-    0xbff0_0000_0000_0000, 0x3fe0_0000_0000_0000, 0x3fdf_ffff_ffff_ffff, 0x4000_0000_0000_0000, 0x3ff8_0000_0000_0000,
-    0x4004_0000_0000_0000, 0x41df_ffff_ffe0_0000, 0xc1e0_0000_0010_0000, 0x43e0_0000_0000_0000, 0xc3e0_0000_0000_0000,
-    0x43ef_ffff_ffff_ffff, 0x41ef_ffff_fff0_0000,
+    0,
+    1 << 63,
+    1,
+    0x000f_ffff_ffff_ffff,
+    0x0010_0000_0000_0000,
+    0x7fef_ffff_ffff_ffff,
+    0x7ff0_0000_0000_0000,
+    0xfff0_0000_0000_0000,
+    0x7ff0_0000_0000_0001,
+    0x7ff8_0000_0000_0000,
+    0xfff8_0000_0000_1234,
+    0x3ff0_0000_0000_0000,
+    0xbff0_0000_0000_0000,
+    0x3fe0_0000_0000_0000,
+    0x3fdf_ffff_ffff_ffff,
+    0x4000_0000_0000_0000,
+    0x3ff8_0000_0000_0000,
+    0x4004_0000_0000_0000,
+    0x41df_ffff_ffe0_0000,
+    0xc1e0_0000_0010_0000,
+    0x43e0_0000_0000_0000,
+    0xc3e0_0000_0000_0000,
+    0x43ef_ffff_ffff_ffff,
+    0x41ef_ffff_fff0_0000,
 ];
 
 const SINGLES: [u32; 20] = [
-    0, 1 << 31, 1, 0x007f_ffff, 0x0080_0000, 0x7f7f_ffff, 0x7f80_0000, 0xff80_0000, 0x7f80_0001, 0x7fc0_0000, 0xffc0_1234,
-    0x3f80_0000, 0xbf00_0000, 0x3f00_0000, 0x3eff_ffff, 0x4020_0000, 0x4f00_0000, 0xcf00_0000, 0x5f00_0000, 0x4f80_0000,
+    0,
+    1 << 31,
+    1,
+    0x007f_ffff,
+    0x0080_0000,
+    0x7f7f_ffff,
+    0x7f80_0000,
+    0xff80_0000,
+    0x7f80_0001,
+    0x7fc0_0000,
+    0xffc0_1234,
+    0x3f80_0000,
+    0xbf00_0000,
+    0x3f00_0000,
+    0x3eff_ffff,
+    0x4020_0000,
+    0x4f00_0000,
+    0xcf00_0000,
+    0x5f00_0000,
+    0x4f80_0000,
 ];
 
 fn half(random: &mut impl FnMut() -> u32) -> u64 {
@@ -71,7 +107,11 @@ fn half(random: &mut impl FnMut() -> u32) -> u64 {
         1 => DOUBLES[random() as usize % DOUBLES.len()],
         2 => u64::from(SINGLES[random() as usize % 20]) | u64::from(SINGLES[random() as usize % 20]) << 32,
         3 => wide(random) & 0x800f_ffff_ffff_ffff | u64::from(0x3fe + random() % 66) << 52,
-        4 => wide(random) & 0x807f_ffff_807f_ffff | u64::from(0x7e + random() % 34) << 23 | u64::from(0x7e + random() % 34) << 55,
+        4 => {
+            wide(random) & 0x807f_ffff_807f_ffff
+                | u64::from(0x7e + random() % 34) << 23
+                | u64::from(0x7e + random() % 34) << 55
+        }
         _ => u64::from(random() % 64),
     }
 }
@@ -120,8 +160,13 @@ fn run_with(host: HostFeatures, seed: u64) {
             println!("host {host:?} seed {seed:#x} block {block} fpcr {:#x}", first.fpcr);
             for (w, (v, fpsr, nzcv)) in code.iter().zip(&each) {
                 let (d, n, m) = ((w & 31) as usize, (w >> 5 & 31) as usize, (w >> 16 & 31) as usize);
-                println!("{w:08x} {:?}\n   v{d} = {:032x} v{n} {:032x} v{m} {:032x} fpsr {fpsr:x} nzcv {nzcv:x}",
-                    isa::decode(*w, isa::Features::ALL), v[d], v[n], v[m]);
+                println!(
+                    "{w:08x} {:?}\n   v{d} = {:032x} v{n} {:032x} v{m} {:032x} fpsr {fpsr:x} nzcv {nzcv:x}",
+                    isa::decode(*w, isa::Features::ALL),
+                    v[d],
+                    v[n],
+                    v[m]
+                );
             }
             for i in 0..32 {
                 if a.v[i] != b.v[i] {
