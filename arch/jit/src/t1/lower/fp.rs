@@ -7,6 +7,7 @@
 mod convert;
 #[cfg(test)]
 mod tests;
+mod vector;
 
 use isa::insn::{FpBinOp, FpMulAddOp, FpRelation, FpShape, FpSize, FpUnOp, Insn};
 
@@ -72,7 +73,7 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
     if b.mode.fp_trap {
         return false;
     }
-    moves(b, insn) || !b.mode.fp_odd && (scalar(b, insn) || convert::lower(b, insn))
+    moves(b, insn) || !b.mode.fp_odd && (scalar(b, insn) || convert::lower(b, insn) || vector::lower(b, insn))
 }
 
 /// What neither rounds nor looks at FPCR.
@@ -81,6 +82,7 @@ fn moves(b: &mut Builder<'_>, insn: &Insn) -> bool {
         Insn::FpUn { op: op @ (FpUnOp::Move | FpUnOp::Abs | FpUnOp::Neg), shape, rd, rn } if shape.lanes == 1 => {
             move_abs_neg(b, op, shape.size == FpSize::Double, rd, rn);
         }
+        Insn::FpUn { op: op @ (FpUnOp::Abs | FpUnOp::Neg), shape, rd, rn } => vector::sign(b, op, shape, rd, rn),
         Insn::FpImmediate { shape, rd, imm8 } => immediate(b, shape, rd, imm8),
         Insn::FpCondSelect { size, cond, rd, rn, rm } if size != FpSize::Half => select(b, size, cond, rd, rn, rm),
         Insn::FpMoveToGpr { size, top, rd, rn } if size != FpSize::Half => {

@@ -9,7 +9,7 @@ use crate::machine::tests::{BASE, vcpu};
 use crate::t1::has_lowering;
 use crate::{JitCpu, JitShared, Options};
 
-const BLOCKS: usize = 400;
+const BLOCKS: usize = 1500;
 const LENGTH: usize = 24;
 const HVC: u32 = 0xd400_0002;
 
@@ -35,6 +35,7 @@ fn words(random: &mut impl FnMut() -> u32) -> Vec<u32> {
         })
         .collect();
     let mut out = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
     while out.len() < 20_000 {
         let e = pool[random() as usize % pool.len()];
         let Some(mut word) = isa::random::word_of(e, random) else { continue };
@@ -45,8 +46,11 @@ fn words(random: &mut impl FnMut() -> u32) -> Vec<u32> {
         let insn = isa::decode(word, isa::Features::ALL);
         if insn != Insn::Undefined && has_lowering(word, isa::Features::ALL) {
             out.push(word);
+            seen.insert(format!("{e:?}"));
         }
     }
+    println!("{} encodings: {seen:?}", seen.len());
+    assert!(seen.len() > 150, "too few encodings have a lowering: {seen:?}");
     out
 }
 
@@ -120,6 +124,7 @@ fn run_with(host: HostFeatures, seed: u64) {
     let mut random = generator(seed);
     let words = words(&mut random);
     let mut tiny = 0;
+    let mut fallbacks = 0;
     for block in 0..BLOCKS {
         let code: Vec<u32> = (0..LENGTH).map(|_| words[random() as usize % words.len()]).chain([HVC]).collect();
         let mut start = vcpu();
@@ -152,6 +157,7 @@ fn run_with(host: HostFeatures, seed: u64) {
             each.push((other.arch.v, other.arch.fpsr, other.arch.nzcv));
         }
         assert!(matches!(j.run(), Stop::Shutdown | Stop::Internal(_)));
+        fallbacks += j.counters.interp_calls;
         let (a, b) = (&j.vcpu.arch, &other.arch);
         let underflow = a.fpsr ^ b.fpsr == 8;
         tiny += u32::from(underflow);
@@ -179,6 +185,8 @@ fn run_with(host: HostFeatures, seed: u64) {
             panic!("nzcv {:x} {:x} fpsr {:x} should be {:x}", a.nzcv, b.nzcv, a.fpsr, b.fpsr);
         }
     }
+    println!("{fallbacks} of {} instructions by the interpreter", BLOCKS * LENGTH);
+    assert!(fallbacks < (BLOCKS * LENGTH / 2) as u64, "{fallbacks} calls of the interpreter");
     assert!(tiny < 20, "UFC differed in {tiny} blocks: more than rounding to the smallest normal number explains");
 }
 
