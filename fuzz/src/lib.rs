@@ -7,9 +7,11 @@ mod devices_of_the_board;
 mod firmware_files;
 mod interrupts;
 mod processor;
+mod virtio_devices;
 
 pub use archive_files::archive;
 pub use devices_of_the_board::{device_state, pl011, pl031, pl061};
 pub use firmware_files::{fdt, kernel};
 pub use interrupts::gic;
 pub use processor::{decoder, processing_element, walker};
+pub use virtio_devices::{virtio_blk, virtio_mmio};

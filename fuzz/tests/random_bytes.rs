@@ -89,3 +89,13 @@ fn walker() {
 fn processing_element() {
     run(fuzz::processing_element);
 }
+
+#[test]
+fn virtio_mmio() {
+    run(fuzz::virtio_mmio);
+}
+
+#[test]
+fn virtio_blk() {
+    run(fuzz::virtio_blk);
+}
