@@ -40,6 +40,22 @@ impl Shell {
     /// When the prompt does not come in time.
     #[must_use]
     pub fn boot(engine: &str, guest: &DemoGuest, cpus: u32, memory: &str, append: &str) -> Shell {
+        Shell::boot_with(engine, guest, cpus, memory, append, &[])
+    }
+
+    /// Boots to the first prompt, with further options.
+    ///
+    /// # Panics
+    /// When the prompt does not come in time.
+    #[must_use]
+    pub fn boot_with(
+        engine: &str,
+        guest: &DemoGuest,
+        cpus: u32,
+        memory: &str,
+        append: &str,
+        options: &[String],
+    ) -> Shell {
         let mut command = run_with(engine);
         command
             .arg("--kernel")
@@ -47,7 +63,8 @@ impl Shell {
             .arg("--initrd")
             .arg(&guest.initrd)
             .args(["--cpus", &cpus.to_string(), "--memory", memory])
-            .args(["--append", &format!("console=ttyAMA0 {append}")]);
+            .args(["--append", &format!("console=ttyAMA0 {append}")])
+            .args(options);
         let mut vmm = start(&mut command);
         let boot = vmm.expect(PROMPT, BOOT_LIMIT);
         Shell { vmm, boot }

@@ -53,9 +53,9 @@ impl RawDisk {
 
     /// The descriptor for a request: direct only if it is aligned in every way.
     fn descriptor(&self, offset: u64, bytes: &[u8]) -> &File {
-        let aligned = offset % DIRECT_ALIGNMENT as u64 == 0
-            && bytes.len() % DIRECT_ALIGNMENT == 0
-            && bytes.as_ptr().addr() % DIRECT_ALIGNMENT == 0
+        let aligned = offset.is_multiple_of(DIRECT_ALIGNMENT as u64)
+            && bytes.len().is_multiple_of(DIRECT_ALIGNMENT)
+            && bytes.as_ptr().addr().is_multiple_of(DIRECT_ALIGNMENT)
             && offset + bytes.len() as u64 <= self.length;
         match &self.direct {
             Some(direct) if aligned => direct,

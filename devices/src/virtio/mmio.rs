@@ -137,7 +137,7 @@ impl MmioDevice for VirtioMmio {
 
     fn read(&self, offset: u64, size: u8) -> Result<u64, AccessError> {
         if offset < reg::CONFIG {
-            let whole = size == 4 && offset % 4 == 0;
+            let whole = size == 4 && offset.is_multiple_of(4);
             return Ok(if whole { self.read_register(offset).into() } else { 0 });
         }
         let mut bytes = [0; 8];
@@ -149,7 +149,7 @@ impl MmioDevice for VirtioMmio {
 
     fn write(&self, offset: u64, size: u8, value: u64) -> Result<(), AccessError> {
         if offset < reg::CONFIG {
-            if size == 4 && offset % 4 == 0 {
+            if size == 4 && offset.is_multiple_of(4) {
                 self.write_register(offset, value as u32);
             }
         } else if let Some(bytes) = value.to_le_bytes().get(..usize::from(size)) {

@@ -118,7 +118,7 @@ impl Inner {
     fn place(&self, sector: u64, len: u64) -> Result<u64, Refused> {
         let offset = sector.checked_mul(SECTOR).ok_or(Refused::Failed)?;
         let end = offset.checked_add(len).ok_or(Refused::Failed)?;
-        if len % SECTOR != 0 || end > self.disk.size() { Err(Refused::Failed) } else { Ok(offset) }
+        if !len.is_multiple_of(SECTOR) || end > self.disk.size() { Err(Refused::Failed) } else { Ok(offset) }
     }
 
     fn read(&self, memory: &GuestMemory, sector: u64, to: &mut Writer<'_>, buffer: &mut Buffer) -> Done {
@@ -175,7 +175,7 @@ impl Inner {
             _ => (spec::MOST_WRITE_ZEROES_SECTORS, spec::RANGE_UNMAP),
         };
         let count = from.left() / spec::RANGE as u64;
-        if from.left() % spec::RANGE as u64 != 0 || count == 0 || count > spec::MOST_RANGES.into() {
+        if !from.left().is_multiple_of(spec::RANGE as u64) || count == 0 || count > spec::MOST_RANGES.into() {
             return Err(Refused::Failed);
         }
         let mut ranges = [(0, 0, false); spec::MOST_RANGES as usize];

@@ -1,0 +1,106 @@
+//! virtio-blk and virtio-rng under Debian's kernels: what the guest writes is in the image, and nothing else.
+
+use std::path::PathBuf;
+use tests::linux::{Shell, debian};
+
+const MIB: usize = 1 << 20;
+
+/// A file of this test's own that is gone afterwards.
+struct Image(PathBuf);
+
+impl Image {
+    fn new(name: &str, contents: &[u8]) -> Image {
+        let path = std::env::temp_dir().join(format!("vmm-test-{}-{name}.img", std::process::id()));
+        std::fs::write(&path, contents).expect("an image");
+        Image(path)
+    }
+    fn option(&self, rest: &str) -> [String; 2] {
+        ["--disk".to_owned(), format!("{}{rest}", self.0.display())]
+    }
+    fn contents(&self) -> Vec<u8> {
+        std::fs::read(&self.0).expect("the image")
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        // Nothing more can be done about a file that does not go.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Bytes that differ from sector to sector.
+fn pattern(len: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let mut next = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn boot(cpus: u32, options: &[[String; 2]]) -> Shell {
+    let guest = debian("bookworm", "linux-image-cloud-arm64");
+    Shell::boot_with("auto", &guest, cpus, "256M", "quiet", &options.concat())
+}
+
+fn no_complaints(shell: &mut Shell) {
+    let complaints = shell.command("dmesg | grep -iE 'bug:|call trace|i/o error'");
+    assert_eq!(complaints, "");
+}
+
+#[test]
+fn what_the_guest_copies_is_in_the_image() {
+    let (from, to) = (Image::new("from", &pattern(24 * MIB)), Image::new("to", &vec![0; 24 * MIB]));
+    let mut shell = boot(2, &[from.option(",readonly,serial=ORIGIN"), to.option(",queues=2,cache=none")]);
+    assert_eq!(shell.command("cd /sys/block; cat vda/serial; echo; cat vda/ro vdb/ro"), "ORIGIN\n1\n0");
+    assert_eq!(shell.command("cat vdb/size; ls vdb/mq | wc -l"), "49152\n2");
+    shell.command("dd if=/dev/vda of=/dev/vdb bs=256k conv=fsync");
+    shell.command("echo 3 > /proc/sys/vm/drop_caches");
+    assert_eq!(shell.command("cmp /dev/vda /dev/vdb && echo same"), "same");
+    let refused = shell.command("dd if=/dev/zero of=/dev/vda bs=4k count=1 || echo refused");
+    assert!(refused.contains("refused"), "{refused}");
+    no_complaints(&mut shell);
+    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
+    assert!(to.contents() == pattern(24 * MIB), "the copy differs");
+    assert!(from.contents() == pattern(24 * MIB), "the origin changed");
+}
+
+#[test]
+fn ephemeral_writes_vanish_and_survive_a_reboot_of_the_guest() {
+    let image = Image::new("ephemeral", &pattern(8 * MIB));
+    let mut shell = boot(1, &[image.option(",ephemeral")]);
+    shell.command("echo changed | dd of=/dev/vda bs=512 seek=3 conv=fsync,notrunc");
+    shell.until("reboot -f", tests::linux::PROMPT, tests::linux::BOOT_LIMIT);
+    assert_eq!(shell.command("head -c 1543 /dev/vda | tail -c 7"), "changed");
+    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
+    assert!(image.contents() == pattern(8 * MIB), "the image changed");
+}
+
+#[test]
+fn entropy_comes_from_the_host() {
+    let mut shell = boot(1, &[]);
+    assert_eq!(shell.command("cat /sys/class/misc/hw*/rng_current"), "virtio_rng.0");
+    let (one, two) = (shell.command("head -c 32 /dev/hwrng | md5sum"), shell.command("head -c 32 /dev/hwrng | md5sum"));
+    assert_ne!(one, two);
+    no_complaints(&mut shell);
+    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
+}
+
+#[test]
+fn a_disk_in_use_is_refused() {
+    let image = Image::new("locked", &[0; MIB]);
+    let shell = boot(1, &[image.option("")]);
+    let guest = debian("bookworm", "linux-image-cloud-arm64");
+    let second = tests::monitor::run_with("auto")
+        .arg("--kernel")
+        .arg(&guest.kernel)
+        .args(["--timeout", "60", "--disk"])
+        .arg(&image.0)
+        .output();
+    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
+    let second = second.expect("vmm runs");
+    assert_eq!(second.status.code(), Some(254));
+    let text = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(text.contains("in use") && text.contains("ephemeral"), "{text}");
+}
