@@ -66,20 +66,7 @@ const BATCH: usize = 256;
 /// # Errors
 /// A text with the smallest differing block, its start and both ends.
 pub fn compare<E: Engine>(plan: Plan, reference: &mut Reference, subject: &mut Subject<E>) -> Result<Report, String> {
-    compare_some(plan, reference, subject, allocated)
-}
-
-/// As [`compare`] with those words only that `wanted` takes.
-///
-/// # Errors
-/// As [`compare`].
-pub fn compare_some<E: Engine>(
-    plan: Plan,
-    reference: &mut Reference,
-    subject: &mut Subject<E>,
-    wanted: fn(u32) -> bool,
-) -> Result<Report, String> {
-    let generator = Generator::new(candidates(), wanted);
+    let generator = Generator::new(candidates(), allocated);
     let mut report = Report { executed: vec![0; generator.candidates().len()], ..Report::default() };
     let mut rng = Rng::new(plan.seed);
     let mut work = Vec::new();

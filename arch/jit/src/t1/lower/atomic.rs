@@ -7,7 +7,7 @@ use crate::asm::{Alu, Cc, Gpr, Label, Lock, Mem, Section, Shift, Sz, Unary};
 use crate::env;
 use crate::t1::builder::Builder;
 use crate::t1::mem::Access;
-use crate::t1::regs::{ENV, ZR};
+use crate::t1::regs::{ENV, ZR, or_sp};
 
 const RAX: Gpr = Gpr::RAX;
 const RCX: Gpr = Gpr::RCX;
@@ -96,16 +96,14 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
         }
         Insn::StoreExclusive { size, rs, rt, rn, .. } => {
             b.begin(&[rs], true);
-            let m = b.access_at(rn, 0, &aligned(size, true));
-            let failed = check_claim(b, m, size.bytes());
+            let failed = check_claim(b, rn, size.bytes(), &aligned(size, true));
             b.load_x(RCX, rt);
             b.a.cmpxchg(sz(size), Mem::b(RDX, 0), RCX);
             finish_store(b, rs, failed);
         }
         Insn::StoreExclusivePair { size, rs, rt, rt2, rn, .. } => {
             b.begin(&[rs], true);
-            let m = b.access_at(rn, 0, &aligned_pair(size, true));
-            let failed = check_claim(b, m, 2 * size.bytes());
+            let failed = check_claim(b, rn, 2 * size.bytes(), &aligned_pair(size, true));
             if size == Size::X {
                 b.a.store(Sz::Q, tmp(2), RDX);
                 b.load_x(RCX, rt2);
@@ -146,15 +144,19 @@ fn claim(b: &mut Builder<'_>, m: Mem, bytes: u32) {
     b.a.store_imm(Sz::Q, Mem::b(ENV, env::EXCLUSIVE + SIZE), bytes.cast_signed());
 }
 
-/// Branch to the answered label if the monitor is not open for the access at `m`. Leaves RDX = host address, RAX = value to compare with.
-fn check_claim(b: &mut Builder<'_>, m: Mem, bytes: u32) -> Label {
+/// Branch to the answered label if the monitor is not open for the access at `rn`: then there is no access, and no fault of one.
+/// Leaves RDX = host address, RAX = value to compare with.
+fn check_claim(b: &mut Builder<'_>, rn: u8, bytes: u32, access: &Access) -> Label {
     let failed = b.a.label();
-    b.a.lea(Sz::Q, RCX, Mem::b(m.base, m.disp));
-    b.a.lea(Sz::Q, RDX, m);
-    b.a.alu(Alu::Cmp, Sz::Q, RCX, Mem::b(ENV, env::EXCLUSIVE));
+    let n = b.r(or_sp(rn), RAX);
+    b.a.alu(Alu::Cmp, Sz::Q, n, Mem::b(ENV, env::EXCLUSIVE));
     b.a.jcc(Cc::Ne, failed);
     b.a.alu_imm(Alu::Cmp, Sz::Q, Mem::b(ENV, env::EXCLUSIVE + SIZE), bytes.cast_signed());
     b.a.jcc(Cc::Ne, failed);
+    let m = b.access_at(rn, 0, access);
+    // The path that fails has not looked at SP.
+    b.sp_aligned &= rn != 31;
+    b.a.lea(Sz::Q, RDX, m);
     b.a.load(Sz::Q, RAX, Mem::b(ENV, env::EXCLUSIVE + LOW));
     failed
 }
