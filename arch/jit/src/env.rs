@@ -95,6 +95,8 @@ pub const MXCSR: i32 = hot(offset_of!(Hot, mxcsr));
 pub const HOST_MXCSR: i32 = hot(offset_of!(Hot, host_mxcsr));
 /// Floating-point constants, see `t1::lower::fp`.
 pub const FP_CONSTANTS: i32 = hot(offset_of!(Hot, fp_constants));
+/// The table of vector constants.
+pub const CONSTANTS: i32 = hot(offset_of!(Hot, constants));
 /// Slots of sites that access with EL0's rights.
 pub const L0_EL0: i32 = hot(offset_of!(Hot, l0_el0));
 /// Slots of sites that access with EL1's rights.

@@ -9,6 +9,7 @@
 
 pub mod asm;
 mod cache;
+mod constants;
 mod contexts;
 mod counters;
 mod enter;

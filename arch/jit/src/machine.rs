@@ -93,6 +93,8 @@ pub struct Hot {
     pub host_mxcsr: u32,
     /// Constants of floating-point code.
     pub fp_constants: [[u64; 2]; crate::t1::lower::fp::CONSTANTS.len()],
+    /// Constants of vector code.
+    pub constants: crate::constants::Table,
     /// Slots for EL0's rights.
     pub l0_el0: [Slot; crate::env::SLOTS as usize],
     /// Slots for EL1's rights.
@@ -171,6 +173,7 @@ impl JitCpu {
             mxcsr: crate::fpstate::MXCSR,
             host_mxcsr: crate::fpstate::MXCSR,
             fp_constants: crate::t1::lower::fp::CONSTANTS,
+            constants: crate::constants::Table::new(),
             l0_el0: [empty; crate::env::SLOTS as usize],
             l0_el1: [empty; crate::env::SLOTS as usize],
         };

@@ -82,6 +82,47 @@ pub fn flag_use(insn: &Insn) -> (bool, bool) {
         | Insn::IntToFpLanes { .. }
         | Insn::FpMoveToGpr { .. }
         | Insn::FpMoveFromGpr { .. }
+        | Insn::VecBin { .. }
+        | Insn::VecBinElem { .. }
+        | Insn::VecBinAcc { .. }
+        | Insn::VecTern { .. }
+        | Insn::VecTernElem { .. }
+        | Insn::VecUn { .. }
+        | Insn::VecShiftReg { .. }
+        | Insn::VecShift { .. }
+        | Insn::VecShiftAcc { .. }
+        | Insn::VecShiftInsert { .. }
+        | Insn::VecPairLong { .. }
+        | Insn::VecNarrow { .. }
+        | Insn::VecWiden { .. }
+        | Insn::VecLong { .. }
+        | Insn::VecLongElem { .. }
+        | Insn::VecWide { .. }
+        | Insn::VecHighNarrow { .. }
+        | Insn::VecAcross { .. }
+        | Insn::VecPermute { .. }
+        | Insn::VecExtract { .. }
+        | Insn::VecTable { .. }
+        | Insn::VecDupElem { .. }
+        | Insn::VecDupGeneral { .. }
+        | Insn::VecInsElem { .. }
+        | Insn::VecInsGeneral { .. }
+        | Insn::VecToGeneral { .. }
+        | Insn::VecImm { .. }
+        | Insn::CryptoAes { .. }
+        | Insn::CryptoSha { .. }
+        | Insn::SimdLoadImm { .. }
+        | Insn::SimdStoreImm { .. }
+        | Insn::SimdLoadReg { .. }
+        | Insn::SimdStoreReg { .. }
+        | Insn::SimdLoadLiteral { .. }
+        | Insn::SimdLoadPair { .. }
+        | Insn::SimdStorePair { .. }
+        | Insn::VecLoadMultiple { .. }
+        | Insn::VecStoreMultiple { .. }
+        | Insn::VecLoadSingle { .. }
+        | Insn::VecStoreSingle { .. }
+        | Insn::VecLoadReplicate { .. }
         | Insn::Clrex
         | Insn::Nop
         | Insn::Yield

@@ -141,7 +141,7 @@ impl Translator {
     }
 }
 
-/// True if tier 1 has code for this instruction word at EL0, rather than a call of the interpreter.
+/// True if tier 1 has code for this instruction word at EL0 on this host, rather than a call of the interpreter.
 #[must_use]
 pub fn has_lowering(word: u32, features: Features) -> bool {
     let request = Request {
@@ -152,7 +152,7 @@ pub fn has_lowering(word: u32, features: Features) -> bool {
         thunks: &Thunks::default(),
         first_exit: 0,
         ids: Ids::default(),
-        host: HostFeatures::default(),
+        host: crate::detect().unwrap_or_default(),
     };
     Translator::default().translate(&request).interp_calls == 0
 }

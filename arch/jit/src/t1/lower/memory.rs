@@ -87,12 +87,12 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
 }
 
 /// The base register if the mode writes it back, else the zero register (no write).
-fn written(mode: AddrMode, rn: u8) -> u8 {
+pub(super) fn written(mode: AddrMode, rn: u8) -> u8 {
     if mode == AddrMode::Offset { ZR } else { or_sp(rn) }
 }
 
 /// `base += offset` after the access.
-fn write_back(b: &mut Builder<'_>, mode: AddrMode, rn: u8, offset: i64) {
+pub(super) fn write_back(b: &mut Builder<'_>, mode: AddrMode, rn: u8, offset: i64) {
     if mode == AddrMode::Offset {
         return;
     }
@@ -108,7 +108,7 @@ fn write_back(b: &mut Builder<'_>, mode: AddrMode, rn: u8, offset: i64) {
 }
 
 /// Address `[rn, rm, extend #shift]` into RAX, checked.
-fn indexed(b: &mut Builder<'_>, extend: Extend, shift: u8, rn: u8, rm: u8, access: &Access) -> Mem {
+pub(super) fn indexed(b: &mut Builder<'_>, extend: Extend, shift: u8, rn: u8, rm: u8, access: &Access) -> Mem {
     let base = or_sp(rn);
     b.start_access();
     let m = extended(b, extend, rm, RCX);

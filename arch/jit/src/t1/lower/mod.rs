@@ -6,9 +6,16 @@
 pub mod alu;
 pub mod atomic;
 pub mod branch;
+pub mod crypto;
 pub mod fp;
 pub mod memory;
+pub mod simd_int;
+pub mod simd_memory;
+pub mod simd_permute;
+pub mod simd_shift;
+pub mod simd_wide;
 pub mod system;
+pub mod vector;
 
 use isa::insn::Insn;
 
@@ -22,4 +29,5 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
         || system::lower(b, insn)
         || atomic::lower(b, insn)
         || fp::lower(b, insn)
+        || vector::lower(b, insn)
 }

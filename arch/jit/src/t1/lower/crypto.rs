@@ -1,0 +1,198 @@
+//! AES, SHA-1 and SHA-256 steps by the host's own, and CRC-32 by carry-less multiplication.
+
+use isa::insn::{AesOp, Insn, ShaOp, Size, VecWidth};
+
+use crate::asm::{Alu, Gpr, Shift, Sz, VLen, Xmm, ops};
+use crate::constants::{CRC32, SHA1_K};
+use crate::t1::builder::Builder;
+
+use super::vector::{X0, X1, X2, X3};
+
+const L: VLen = VLen::L128;
+const RAX: Gpr = Gpr::RAX;
+const RCX: Gpr = Gpr::RCX;
+
+// Opcodes in map 0F38.
+const SHA256RNDS2: u8 = 0xcb;
+const SHA256MSG1: u8 = 0xcc;
+const SHA256MSG2: u8 = 0xcd;
+
+/// Lower one instruction of this family; false if it has no lowering.
+pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
+    match *insn {
+        Insn::CryptoAes { op, rd, rn } if b.host.aes => {
+            b.begin(&[], false);
+            aes(b, op, rd, rn);
+        }
+        Insn::CryptoSha { op, rd, rn, rm } => return sha(b, op, rd, rn, rm),
+        _ => return false,
+    }
+    true
+}
+
+/// The host's round adds the key behind the other steps, Arm's before them; with the mixing of columns behind it a round is one host instruction.
+fn aes(b: &mut Builder<'_>, op: AesOp, rd: u8, rn: u8) {
+    let mixing = if op == AesOp::Aese { AesOp::Aesmc } else { AesOp::Aesimc };
+    match op {
+        AesOp::Aese | AesOp::Aesd => {
+            let old = b.v(rd, X1);
+            let key = b.vm(rn);
+            b.v128(ops::VPXOR, X1, old, key);
+            b.a.vzero(X0);
+            let fused = matches!(b.peek_fusable(), Some(Insn::CryptoAes { op, rd: d, rn: n }) if *op == mixing && (*d, *n) == (rd, rd));
+            let round = match (op, fused) {
+                (AesOp::Aese, false) => ops::VAESENCLAST,
+                (AesOp::Aese, true) => ops::VAESENC,
+                (_, false) => ops::VAESDECLAST,
+                (_, true) => ops::VAESDEC,
+            };
+            b.finish_op(round, rd, X1, X0, VecWidth::Q16);
+            if fused {
+                b.skip_next();
+            }
+        }
+        AesOp::Aesmc => {
+            let n = b.v(rn, X1);
+            b.a.vzero(X0);
+            b.v128(ops::VAESDECLAST, X1, n, X0);
+            b.finish_op(ops::VAESENC, rd, X1, X0, VecWidth::Q16);
+        }
+        AesOp::Aesimc => {
+            let n = b.vm(rn);
+            let d = b.dv(rd, X0);
+            b.a.v2(ops::VAESIMC, L, d, n);
+            b.set_v(rd, d);
+        }
+    }
+}
+
+fn sha(b: &mut Builder<'_>, op: ShaOp, rd: u8, rn: u8, rm: u8) -> bool {
+    let plain = matches!(op, ShaOp::Sha1h | ShaOp::Sha1su0 | ShaOp::Sha1su1);
+    if !plain && !b.host.sha {
+        return false;
+    }
+    b.begin(&[], false);
+    match op {
+        ShaOp::Sha256h | ShaOp::Sha256h2 => sha256_rounds(b, op == ShaOp::Sha256h2, rd, rn, rm),
+        ShaOp::Sha256su0 => {
+            b.v_copy(rd, X0);
+            let n = b.v(rn, X1);
+            b.a.sha(SHA256MSG1, X0, n);
+            b.set_v(rd, X0);
+        }
+        ShaOp::Sha256su1 => {
+            let n = b.v(rn, X0);
+            let m = b.v(rm, X1);
+            let old = b.vm(rd);
+            b.a.v3i(ops::VPALIGNR, L, X2, m, n, 4);
+            b.v128(ops::VPADDD, X2, X2, old);
+            b.a.sha(SHA256MSG2, X2, m);
+            b.set_v(rd, X2);
+        }
+        ShaOp::Sha1c => sha1_rounds(b, 0, rd, rn, rm),
+        ShaOp::Sha1p => sha1_rounds(b, 1, rd, rn, rm),
+        ShaOp::Sha1m => sha1_rounds(b, 2, rd, rn, rm),
+        ShaOp::Sha1h => {
+            let n = b.v(rn, X0);
+            b.a.vshift(ops::VPSLLD_I, L, X1, n, 30);
+            b.a.vshift(ops::VPSRLD_I, L, X0, n, 2);
+            b.v128(ops::VPOR, X0, X0, X1);
+            b.finish_v(rd, X0, VecWidth::S4);
+        }
+        ShaOp::Sha1su0 => {
+            let old = b.v(rd, X0);
+            let n = b.v(rn, X1);
+            b.a.v3i(ops::VPALIGNR, L, X1, n, old, 8);
+            b.v128(ops::VPXOR, X0, old, X1);
+            let m = b.vm(rm);
+            b.finish_op(ops::VPXOR, rd, X0, m, VecWidth::Q16);
+        }
+        ShaOp::Sha1su1 => {
+            let n = b.v(rn, X1);
+            b.a.vshift(ops::VPSRLDQ, L, X1, n, 4);
+            let old = b.vm(rd);
+            b.v128(ops::VPXOR, X1, X1, old);
+            rotate_left_1(b, X0, X1, X2);
+            // The last word also gets the first one, rotated by two.
+            b.a.vshift(ops::VPSLLDQ, L, X3, X0, 12);
+            rotate_left_1(b, X1, X3, X2);
+            b.finish_op(ops::VPXOR, rd, X0, X1, VecWidth::Q16);
+        }
+    }
+    true
+}
+
+/// `d` = words of `n` rotated left by one.
+fn rotate_left_1(b: &mut Builder<'_>, d: Xmm, n: Xmm, scratch: Xmm) {
+    b.a.vshift(ops::VPSRLD_I, L, scratch, n, 31);
+    b.a.vshift(ops::VPSLLD_I, L, d, n, 1);
+    b.v128(ops::VPOR, d, d, scratch);
+}
+
+/// Four rounds. The host keeps the state as ABEF and CDGH, highest element first, and does two rounds at a time with the words in xmm0, after which the old ABEF is
+/// the new CDGH.
+fn sha256_rounds(b: &mut Builder<'_>, second: bool, rd: u8, rn: u8, rm: u8) {
+    let (abcd, efgh) = if second { (rn, rd) } else { (rd, rn) };
+    let x = b.v(abcd, X1);
+    let y = b.v(efgh, X2);
+    b.a.v3i(ops::VSHUFPS, L, X3, y, x, 0xbb);
+    b.a.v3i(ops::VSHUFPS, L, X2, y, x, 0x11);
+    b.v_copy(rm, X0);
+    b.a.sha(SHA256RNDS2, X3, X2);
+    b.a.v2i(ops::VPSHUFD, L, X0, X0, 0x0e);
+    b.a.sha(SHA256RNDS2, X2, X3);
+    let d = b.dv(rd, X0);
+    b.a.v3i(ops::VSHUFPS, L, d, X2, X3, if second { 0x11 } else { 0xbb });
+    b.set_v(rd, d);
+}
+
+/// Four rounds. The host has the first word in the highest element and adds the constant of the round itself, which the guest has done already.
+fn sha1_rounds(b: &mut Builder<'_>, function: u8, rd: u8, rn: u8, rm: u8) {
+    let m = b.v(rm, X0);
+    b.v128(ops::VPSUBD, X0, m, SHA1_K.plus(function));
+    b.a.v2i(ops::VPSHUFD, L, X0, X0, 0x1b);
+    let e = b.v(rn, X1);
+    b.a.vshift(ops::VPSLLDQ, L, X1, e, 12);
+    b.v128(ops::VPADDD, X0, X0, X1);
+    let old = b.vm(rd);
+    b.a.v2i(ops::VPSHUFD, L, X2, old, 0x1b);
+    b.a.sha1rnds4(X2, X0, function);
+    let d = b.dv(rd, X2);
+    b.a.v2i(ops::VPSHUFD, L, d, X2, 0x1b);
+    b.set_v(rd, d);
+}
+
+/// CRC32B to CRC32X; false without carry-less multiplication.
+///
+/// The checksum is a division of power series, bit 0 first: the quotient of 64 bits is the value times the polynomial's inverse, and quotient
+/// times polynomial has the remainder above them. Shorter values go to the upper end: zeros in front do not matter.
+pub fn crc32(b: &mut Builder<'_>, size: Size, rd: u8, rn: u8, rm: u8) -> bool {
+    if !b.host.pclmul {
+        return false;
+    }
+    let bits = u8::try_from(8 * size.bytes().min(8)).unwrap_or(64);
+    b.begin(&[rd], true);
+    b.load_w(RAX, rn);
+    if bits == 64 {
+        let m = b.rm(rm, RCX);
+        b.a.alu(Alu::Xor, Sz::Q, RAX, m);
+    } else {
+        b.load_w(RCX, rm);
+        b.a.alu(Alu::Xor, Sz::D, RCX, RAX);
+        b.a.shift_imm(Shift::Shl, Sz::Q, RCX, 64 - bits);
+        if bits < 32 {
+            b.a.shift_imm(Shift::Shr, Sz::D, RAX, bits);
+        }
+    }
+    b.a.v2(ops::VMOVQ, L, X0, if bits == 64 { RAX } else { RCX });
+    b.a.v3i(ops::VPCLMULQDQ, L, X0, X0, CRC32.plus(1), 0);
+    b.a.v3i(ops::VPCLMULQDQ, L, X0, X0, CRC32, 0);
+    if bits >= 32 {
+        b.a.vsti(ops::VPEXTRD, L, RAX, X0, 2);
+    } else {
+        b.a.vsti(ops::VPEXTRD, L, RCX, X0, 2);
+        b.a.alu(Alu::Xor, Sz::D, RAX, RCX);
+    }
+    b.set(rd, RAX);
+    true
+}
