@@ -60,6 +60,9 @@ fn finish(engine: &str, plan: Plan, result: Result<Report, String>) {
         "{engine}: {} instructions in {} blocks, {} ended by a signal, seed {:#x}",
         report.instructions, report.blocks, report.signals, plan.seed
     );
+    // Rounding up to the smallest normal number, on an engine that cannot tell: rare even with operands chosen for it.
+    println!("{engine}: {} blocks differ in FPSR.UFC only", report.late_tininess);
+    assert!(report.late_tininess * 100 <= report.blocks, "{} blocks differ in FPSR.UFC", report.late_tininess);
     let missing: Vec<_> =
         report.uncovered.iter().filter(|name| !NOT_FROM_BLOCKS.iter().any(|(known, _)| known == *name)).collect();
     assert!(missing.is_empty(), "encodings that no block executed: {missing:?}");

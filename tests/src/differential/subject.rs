@@ -74,6 +74,8 @@ impl Outside for Nothing {
 
 /// How a PE is run until the block's end.
 pub trait Engine {
+    /// Looks for tininess after rounding, as x86 does: FPSR.UFC may stay clear where a result was rounded up to the smallest normal number.
+    const LATE_TININESS: bool = false;
     /// The PE.
     fn vcpu(&mut self) -> &mut Vcpu;
     /// Runs it until it stops.
@@ -98,6 +100,8 @@ impl Engine for Interpreter {
 pub struct Translator(Box<jit::JitCpu>);
 
 impl Engine for Translator {
+    const LATE_TININESS: bool = true;
+
     fn vcpu(&mut self) -> &mut Vcpu {
         &mut self.0.vcpu
     }
