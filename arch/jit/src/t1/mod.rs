@@ -12,8 +12,6 @@ mod fp_flags;
 pub mod lower;
 pub mod mem;
 pub mod regs;
-#[cfg(test)]
-mod tests;
 
 use isa::Features;
 use isa::insn::Insn;
