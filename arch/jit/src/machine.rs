@@ -33,7 +33,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cache_bytes: 96 << 20, count_interp: false }
+        Options { cache_bytes: 48 << 20, count_interp: false }
     }
 }
 
