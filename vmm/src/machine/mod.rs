@@ -113,6 +113,8 @@ impl Machine {
         };
         let vm = engine.create(setup)?;
         let board = Arc::new(Board::new(&vm, &clock, config.vcpus, &ram, &config.virtio, line, tracer)?);
+        // A machine begins paused, its devices too: state may be loaded, and rings come with RAM after their devices.
+        board.bus.pause();
         let vcpus = Vcpus::spawn(&vm, &board, config.vcpus, stops)?;
         board.connect(vcpus.senders());
         line.input
