@@ -263,6 +263,8 @@ fn msr(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
         return true;
     }
     if is(enc, FPSR) && !b.mode.fp_trap {
+        // A compare done again behind this would set again what is cleared here.
+        b.forget_compare_of(u32::MAX);
         b.begin(&[], true);
         b.load_w(RAX, rt);
         b.a.alu_imm(Alu::And, Sz::D, RAX, FPSR_MASK);
