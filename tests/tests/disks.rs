@@ -104,3 +104,39 @@ fn a_disk_in_use_is_refused() {
     let text = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(text.contains("in use") && text.contains("ephemeral"), "{text}");
 }
+
+/// Loads the drivers, copies a disk, compares, powers off: without a shell that waits for somebody.
+const COPY: &str = "console=ttyAMA0 quiet rdinit=/bin/busybox -- sh -c \"busybox mount -t devtmpfs d /dev; \
+     while read m; do busybox insmod /lib/modules/$m; done </lib/modules/order; \
+     busybox dd if=/dev/vda of=/dev/vdb bs=4k conv=fsync; \
+     busybox cmp /dev/vda /dev/vdb && busybox echo SAME; busybox poweroff -f\"";
+
+#[test]
+fn a_guest_saved_while_it_uses_its_disks_goes_on() {
+    let guest = debian("bookworm", "linux-image-cloud-arm64");
+    let (from, to) = (Image::new("saved-from", &pattern(24 * MIB)), Image::new("saved-to", &vec![0; 24 * MIB]));
+    let state = Image::new("state", &[]);
+    let run = |more: &[String]| {
+        let mut command = tests::monitor::run_with("auto");
+        command.arg("--kernel").arg(&guest.kernel).arg("--initrd").arg(&guest.initrd);
+        command.args(["--memory", "256M", "--timeout", "200", "--append", COPY]);
+        command.args(from.option("")).args(to.option("")).args(more);
+        let finished = tests::process::run(&mut command, tests::linux::BOOT_LIMIT);
+        assert_eq!(finished.status.code(), Some(0), "{more:?}: {}{}", finished.stdout, finished.stderr);
+        finished
+    };
+    let whole = run(&[]);
+    assert!(whole.stdout.contains("SAME"), "{}", whole.stdout);
+    for part in [0.7, 0.8, 0.9] {
+        std::fs::write(&to.0, vec![0; 24 * MIB]).expect("zeros");
+        std::fs::write(&state.0, []).expect("nothing");
+        let seconds = whole.elapsed.as_secs_f64() * part;
+        let mut text = run(&["--save-after".to_owned(), format!("{seconds}:{}", state.0.display())]).stdout;
+        // A run that was quicker than the first has ended by itself.
+        if !state.contents().is_empty() {
+            text += &run(&["--load".to_owned(), state.0.display().to_string()]).stdout;
+        }
+        assert!(text.contains("SAME"), "saved at {part}: {text}");
+        assert!(to.contents() == pattern(24 * MIB), "saved at {part}: the copy differs");
+    }
+}
