@@ -63,7 +63,7 @@ impl Shell {
             .arg("--initrd")
             .arg(&guest.initrd)
             .args(["--cpus", &cpus.to_string(), "--memory", memory])
-            .args(["--append", &format!("console=ttyAMA0 {append}")])
+            .args(["--append", &format!("console=ttyAMA0 {append}"), "--stats=json"])
             .args(options);
         let mut vmm = start(&mut command);
         let boot = vmm.expect(PROMPT, BOOT_LIMIT);
