@@ -161,7 +161,7 @@ pub struct RunArgs {
     /// End after this many seconds with a hang report and status 124
     #[arg(long, value_name = "SECS", value_parser = parse_seconds)]
     pub timeout: Option<Duration>,
-    /// The Debian mirror for the demo, such as http://deb.debian.org/debian (default: the one of this host's apt)
+    /// The Debian mirror for the demo, such as http://mirror.example/debian (default: the one of this host's apt)
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
     /// The Debian release for the demo
