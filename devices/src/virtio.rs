@@ -21,8 +21,9 @@ pub use blk::VirtioBlk;
 pub use chain::{Chain, ChainError};
 pub use device::{QueueHandler, Served, VirtioDevice};
 pub use mmio::VirtioMmio;
-pub use queue::{ActiveQueue, QueueError};
+pub use queue::{ActiveQueue, QueueError, Used};
 pub use rng::VirtioRng;
+pub use worker::Bell;
 
 use std::sync::Arc;
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::device::VirtioDevice;
 use super::queue::{Position, QueueError, QueueSetup, Slot};
 use super::spec::{feature, status};
+use super::worker::Bell;
 use super::{Interrupts, SharedMemory, worker};
 use crate::lock;
 use crate::state::{self, StateError};
@@ -137,6 +138,7 @@ impl Common {
         });
         let slots: Vec<Arc<Slot>> =
             (0..sizes.len() as u16).map(|index| Arc::new(Slot::new(index, device.handler(index)))).collect();
+        device.connect(slots.iter().map(|slot| Bell::new(&slot.doorbell)).collect());
         let registers = Mutex::new(Registers::new(&sizes));
         let mut common = Common { device, shared, slots, sizes, registers, workers: Vec::new() };
         for slot in &common.slots {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::queue::{ActiveQueue, QueueError};
+use super::worker::Bell;
 use crate::state::StateError;
 
 /// A device type: features, configuration space, and a handler for each queue. It knows no transport and no thread.
@@ -17,6 +18,11 @@ pub trait VirtioDevice: Send + Sync {
     fn queue_sizes(&self) -> Vec<u16>;
     /// Makes what serves queue `index`; called once for each queue.
     fn handler(&self, index: u16) -> Box<dyn QueueHandler>;
+    /// Takes the doorbells of all queues; called once, before any request is served. A device whose handlers wait for
+    /// the host keeps them.
+    fn connect(&self, bells: Vec<Bell>) {
+        drop(bells);
+    }
     /// Fills `data` from the configuration space at `offset`; bytes beyond its end stay zero.
     fn read_config(&self, offset: u64, data: &mut [u8]);
     /// The driver writes the configuration space; what cannot be written is ignored.

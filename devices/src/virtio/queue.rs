@@ -1,7 +1,7 @@
 //! A queue in use: `virtio-queue`'s rings, the handler that serves it, and the gate that holds it still.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex};
 
 use virtio_queue::{Queue, QueueOwnedT, QueueState, QueueT};
 use vm_memory::{Bytes, GuestAddress};
@@ -32,7 +32,7 @@ pub enum QueueError {
 /// One queue of a device. The transport and the worker share it.
 pub(super) struct Slot {
     pub(super) index: u16,
-    pub(super) doorbell: Doorbell,
+    pub(super) doorbell: Arc<Doorbell>,
     /// The driver takes this queue away.
     hold: AtomicBool,
     live: Mutex<Live>,
@@ -63,7 +63,7 @@ impl Slot {
     pub(super) fn new(index: u16, handler: Box<dyn QueueHandler>) -> Slot {
         Slot {
             index,
-            doorbell: Doorbell::default(),
+            doorbell: Arc::default(),
             hold: AtomicBool::new(false),
             live: Mutex::new(Live { queue: None, handler }),
             counters: Counters::default(),
@@ -92,7 +92,7 @@ impl Slot {
     pub(super) fn serve(&self, shared: &Shared) {
         let mut live = lock(&self.live);
         let Live { queue: Some(queue), handler } = &mut *live else { return };
-        let mut active = ActiveQueue { queue, slot: self, shared };
+        let mut active = ActiveQueue { queue, slot: self, shared, unsignalled: 0 };
         if let Err(error) = active.serve_all(&mut **handler) {
             shared.fail(&error);
         }
@@ -104,6 +104,17 @@ pub struct ActiveQueue<'a> {
     queue: &'a mut Queue,
     slot: &'a Slot,
     shared: &'a Shared,
+    /// Buffers that were given back since the driver's wish for interrupts was last looked at.
+    unsignalled: u16,
+}
+
+/// A buffer that goes back to the driver: first descriptor of its chain, and bytes written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// What [`Chain::head`] gave.
+    pub head: u16,
+    /// Bytes written, from the first on.
+    pub written: u32,
 }
 
 impl ActiveQueue<'_> {
@@ -125,27 +136,59 @@ impl ActiveQueue<'_> {
         Ok(true)
     }
 
+    /// Puts the last `count` requests back, as if [`pop`](Self::pop) had not taken them.
+    pub fn put_back(&mut self, count: u16) {
+        self.queue.set_next_avail(self.queue.next_avail().wrapping_sub(count));
+    }
+
     /// Gives the request with first descriptor `head` back to the driver, `written` bytes of answer in it, and
     /// interrupts if the driver wants that.
     pub fn complete(&mut self, head: u16, written: u32) -> Result<(), QueueError> {
+        self.publish(&[Used { head, written }])?;
+        self.signal()
+    }
+
+    /// Gives requests back to the driver, which sees all of them at once or none. [`signal`](Self::signal) follows, at
+    /// the latest when the handler returns.
+    pub fn publish(&mut self, used: &[Used]) -> Result<(), QueueError> {
         let memory = &*self.shared.memory;
-        self.queue.add_used(memory, head, written).map_err(|e| self.slot.broken(&e))?;
-        if self.wants_interrupt()? {
+        let broken = |e| self.slot.broken(&e);
+        // Addresses do not wrap: the ring was found to be in RAM.
+        let (ring, size) = (self.queue.used_ring(), self.queue.size().max(1));
+        let mut next = self.queue.next_used();
+        for one in used {
+            let element = [u32::from(one.head).to_le(), one.written.to_le()];
+            let at = ring.wrapping_add(4 + 8 * u64::from(next % size));
+            memory.write_obj(element, GuestAddress(at)).map_err(broken)?;
+            next = next.wrapping_add(1);
+            self.unsignalled = self.unsignalled.wrapping_add(1);
+        }
+        self.queue.set_next_used(next);
+        memory.store(next.to_le(), GuestAddress(ring.wrapping_add(2)), Ordering::Release).map_err(broken)
+    }
+
+    /// Interrupts if the driver wants to hear of what was published since the last call.
+    pub fn signal(&mut self) -> Result<(), QueueError> {
+        if self.unsignalled != 0 && self.wants_interrupt()? {
             self.slot.counters.interrupts.fetch_add(1, Ordering::Relaxed);
             self.shared.interrupts.used(self.slot.index);
         }
+        self.unsignalled = 0;
         Ok(())
     }
 
-    fn wants_interrupt(&mut self) -> Result<bool, QueueError> {
+    fn wants_interrupt(&self) -> Result<bool, QueueError> {
         let memory = &*self.shared.memory;
-        // `virtio-queue` looks at the event index only; it also has the fence that both forms need.
-        let wanted = self.queue.needs_notification(memory).map_err(|e| self.slot.broken(&e))?;
+        let broken = |e| self.slot.broken(&e);
+        // The used index is to be seen before the driver's wish is read (2.7.7.2, 2.7.10).
+        fence(Ordering::SeqCst);
+        let ring = self.queue.avail_ring();
         if self.queue.event_idx_enabled() {
-            return Ok(wanted);
+            let event = ring.wrapping_add(4 + 2 * u64::from(self.queue.size()));
+            let event = u16::from_le(memory.load(GuestAddress(event), Ordering::Relaxed).map_err(broken)?);
+            return Ok(self.queue.next_used().wrapping_sub(event).wrapping_sub(1) < self.unsignalled);
         }
-        let flags: u16 =
-            memory.load(GuestAddress(self.queue.avail_ring()), Ordering::Relaxed).map_err(|e| self.slot.broken(&e))?;
+        let flags: u16 = memory.load(GuestAddress(ring), Ordering::Relaxed).map_err(broken)?;
         Ok(u16::from_le(flags) & spec::AVAIL_NO_INTERRUPT == 0)
     }
 
@@ -157,7 +200,9 @@ impl ActiveQueue<'_> {
         let memory = &*self.shared.memory;
         while self.may_run() {
             self.queue.disable_notification(memory).map_err(|e| self.slot.broken(&e))?;
-            if handler.serve(self)? == Served::Waiting {
+            let served = handler.serve(self)?;
+            self.signal()?;
+            if served == Served::Waiting {
                 return Ok(());
             }
             if !self.queue.enable_notification(memory).map_err(|e| self.slot.broken(&e))? {

@@ -41,6 +41,22 @@ impl Doorbell {
     }
 }
 
+/// A queue's doorbell in the hands of its device: rung when something on the host happened that the queue's handler
+/// waits for.
+#[derive(Clone)]
+pub struct Bell(Arc<Doorbell>);
+
+impl Bell {
+    pub(super) fn new(doorbell: &Arc<Doorbell>) -> Bell {
+        Bell(Arc::clone(doorbell))
+    }
+
+    /// Has the handler serve its queue, now or as soon as it is done with what it does.
+    pub fn ring(&self) {
+        self.0.ring();
+    }
+}
+
 /// Starts the worker of `slot`. It ends after [`Shared::end`] and a ring.
 pub(super) fn spawn(name: String, slot: &Arc<Slot>, shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
     let (of_thread, shared) = (Arc::clone(slot), Arc::clone(shared));
