@@ -97,3 +97,23 @@ fn the_translator_agrees_with_qemu() {
     let mut reference = Reference::start();
     finish("translator", plan, compare(plan, &mut reference, &mut subject));
 }
+
+/// One switch after the other off, then all: each run is short, their sum sees every encoding.
+#[test]
+fn the_translator_agrees_with_qemu_whatever_is_switched_off() {
+    let mut plan = plan();
+    println!("DIFFERENTIAL_SEED={:#x}", plan.seed);
+    plan.per_encoding = plan.per_encoding.div_ceil(100);
+    let mut reference = Reference::start();
+    let singles = jit::Optimisation::ALL.iter().map(|o| jit::Optimisations::ALL.with(*o, false));
+    for optimise in singles.chain([jit::Optimisations::NONE]) {
+        let mut subject = match Subject::translator_with(optimise) {
+            Ok(subject) => subject,
+            Err(why) => return println!("no translator on this host: {why}"),
+        };
+        let report = compare(plan, &mut reference, &mut subject);
+        let report = report.unwrap_or_else(|difference| panic!("only {optimise:?}: {difference}"));
+        assert!(report.instructions > 0);
+        plan.seed = plan.seed.wrapping_add(1);
+    }
+}

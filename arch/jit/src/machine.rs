@@ -16,6 +16,7 @@ use crate::enter::enter;
 use crate::fpstate;
 use crate::fragments::{Exit, FragmentId, Fragments, PageKey};
 use crate::host::{HostFeatures, Unsupported, detect};
+use crate::optimisations::{Optimisation, Optimisations};
 use crate::t1::builder::{Ids, Mode};
 use crate::t1::flags::{from_nzcv, to_nzcv};
 use crate::t1::{Request, Translator};
@@ -29,11 +30,13 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Count interpreter calls by instruction (costs some speed on those calls).
     pub count_interp: bool,
+    /// What to do for speed.
+    pub optimise: Optimisations,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cache_bytes: 48 << 20, count_interp: false }
+        Options { cache_bytes: 48 << 20, count_interp: false, optimise: Optimisations::ALL }
     }
 }
 
@@ -56,7 +59,10 @@ impl JitShared {
     /// # Errors
     /// Generated code cannot run here; the message says why and what to use instead.
     pub fn new(options: Options) -> Result<Arc<JitShared>, Unsupported> {
-        let host = detect()?;
+        let mut host = detect()?;
+        if !options.optimise.has(Optimisation::HostExtensions) {
+            host = HostFeatures::default();
+        }
         Ok(Arc::new(JitShared { options, host }))
     }
 }
@@ -227,7 +233,7 @@ impl JitCpu {
                 continue;
             };
             match self.execute(host) {
-                reason::EXIT => link = self.take_exit(),
+                reason::EXIT => link = self.take_exit().filter(|exit| self.may_link(*exit)),
                 reason::LOOKUP => self.counters.lookups += 1,
                 reason::SVC => {
                     #[expect(clippy::cast_possible_truncation, reason = "a 16-bit immediate")]
@@ -314,6 +320,13 @@ impl JitCpu {
         let target = if moved { exit.target & 0xfff } else { exit.target };
         self.vcpu.arch.pc = self.hot.pc_page.wrapping_add_signed(target);
         moved.then_some(id)
+    }
+
+    /// The switches let this exit be patched to its target.
+    fn may_link(&self, exit: u32) -> bool {
+        let on = |o| self.shared.options.optimise.has(o);
+        let far = || self.fragments.exit(exit).is_none_or(|e| !(0..4096).contains(&e.target));
+        on(Optimisation::Links) && (on(Optimisation::FarLinks) || !far())
     }
 
     /// What the guest machine is like now, as far as code depends on it.
@@ -426,6 +439,7 @@ impl JitCpu {
                 thunks: &self.thunks,
                 first_exit,
                 host: self.shared.host,
+                optimise: self.shared.options.optimise,
             });
             let asm = &mut self.translator.asm;
             let (hot_len, cold_len) = (asm.len_of(Section::Hot), asm.len_of(Section::Cold));

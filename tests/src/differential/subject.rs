@@ -136,7 +136,19 @@ impl Subject<Translator> {
     /// # Errors
     /// What the translator says of this host.
     pub fn translator() -> Result<Self, jit::Unsupported> {
-        let shared = jit::JitShared::new(jit::Options { cache_bytes: 16 << 20, ..jit::Options::default() })?;
+        Subject::translator_with(jit::Optimisations::ALL)
+    }
+
+    /// The translator with some of its optimisations.
+    ///
+    /// # Errors
+    /// The host has no translator.
+    ///
+    /// # Panics
+    /// Without executable memory.
+    pub fn translator_with(optimise: jit::Optimisations) -> Result<Self, jit::Unsupported> {
+        let options = jit::Options { cache_bytes: 16 << 20, optimise, ..jit::Options::default() };
+        let shared = jit::JitShared::new(options)?;
         Ok(Subject::new(|vcpu| Translator(jit::JitCpu::new(vcpu, shared).expect("executable memory"))))
     }
 }

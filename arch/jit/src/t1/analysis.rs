@@ -2,6 +2,11 @@
 
 use isa::insn::Insn;
 
+use crate::optimisations::{Optimisation, Optimisations};
+
+use super::builder::Mode;
+use super::pure::{EVERYTHING, pure_effect};
+
 /// Facts about one instruction of a fragment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InsnInfo {
@@ -13,6 +18,8 @@ pub struct InsnInfo {
     pub is_target: bool,
     /// A branch from behind (a loop) goes here.
     pub is_loop_head: bool,
+    /// Nothing can see what it computes: no code is made for it.
+    pub dead: bool,
 }
 
 /// The system register NZCV.
@@ -241,47 +248,72 @@ pub fn ends_flow(insn: &Insn) -> bool {
         || matches!(insn, Insn::BranchCond { cond, .. } if cond.always())
 }
 
-/// Fill `info` for `insns`.
-pub fn analyse(insns: &[Insn], info: &mut Vec<InsnInfo>) {
+/// Fill `info` for `insns`, which are code for `mode`.
+pub fn analyse(insns: &[Insn], mode: Mode, optimise: Optimisations, info: &mut Vec<InsnInfo>) {
     info.clear();
     info.resize(insns.len(), InsnInfo::default());
-    let target_of = |i: usize, offset: i64| -> Option<usize> {
+    let inner = optimise.has(Optimisation::InnerBranches);
+    let target_of = |i: usize, insn: &Insn| -> Option<usize> {
+        let (offset, _) = direct_branch(insn).filter(|_| inner)?;
         let t = usize::try_from(i64::try_from(i).ok()? + offset / 4).ok()?;
         (t < insns.len()).then_some(t)
     };
-    let mut loops = false;
     for (i, insn) in insns.iter().enumerate() {
-        if let Some((offset, _)) = direct_branch(insn)
-            && let Some(t) = target_of(i, offset)
-        {
+        if let Some(t) = target_of(i, insn) {
             info[t].is_target = true;
-            if t <= i {
-                info[t].is_loop_head = true;
-                loops = true;
-            }
+            info[t].is_loop_head |= t <= i;
         }
     }
-    // Backward liveness of NZCV; exits of the fragment read it. Twice if there are loops: the second pass knows the heads.
-    for _ in 0..if loops { 3 } else { 1 } {
-        let mut next_live = true;
-        for i in (0..insns.len()).rev() {
-            let insn = &insns[i];
-            let (reads, defines) = flag_use(insn);
-            let mut out = if ends_flow(insn) { false } else { next_live };
-            if let Some((offset, _)) = direct_branch(insn) {
-                out |= match target_of(i, offset) {
-                    // Until the head is known (first pass) a loop is taken to keep what it does not read.
-                    Some(t) => info[t].flags_live_in,
-                    None => true,
-                };
-            } else if ends_flow(insn) {
-                out = true;
-            }
-            info[i].flags_live_out = out;
-            info[i].flags_live_in = reads || out && !defines;
-            next_live = info[i].flags_live_in;
+    if !optimise.has(Optimisation::DeadFlags) {
+        for i in info.iter_mut() {
+            (i.flags_live_in, i.flags_live_out) = (true, true);
         }
     }
+    // Backward, until nothing changes: a loop is first taken to keep what it does not read, then its head is known.
+    while backward(insns, mode, optimise, info, &target_of) {}
+}
+
+/// One pass of liveness, from the last instruction to the first; true if something got live that was not before.
+fn backward(
+    insns: &[Insn],
+    mode: Mode,
+    optimise: Optimisations,
+    info: &mut [InsnInfo],
+    target_of: &dyn Fn(usize, &Insn) -> Option<usize>,
+) -> bool {
+    let mut changed = false;
+    // Exits of the fragment read everything.
+    let mut flags = true;
+    let mut live = EVERYTHING;
+    for i in (0..insns.len()).rev() {
+        let insn = &insns[i];
+        let (reads, defines) = flag_use(insn);
+        let at_target = || target_of(i, insn).is_none_or(|t| info[t].flags_live_in);
+        let mut out = match direct_branch(insn) {
+            Some((_, falls_through)) => at_target() || falls_through && flags,
+            None => ends_flow(insn) || flags,
+        };
+        out |= info[i].flags_live_out;
+        let effect = pure_effect(insn, mode, optimise);
+        let dead =
+            optimise.has(Optimisation::DeadWrites) && effect.is_some_and(|e| e.writes & live == 0) && !(defines && out);
+        live = match effect {
+            _ if dead => live,
+            Some(e) => live & !e.writes | e.reads,
+            None => EVERYTHING,
+        };
+        // At a label the machine may be looked at, and others come in.
+        if info[i].is_target {
+            live = EVERYTHING;
+        }
+        let live_in = if dead { out } else { reads || out && !defines } || info[i].flags_live_in;
+        changed |= (live_in, out, dead) != (info[i].flags_live_in, info[i].flags_live_out, info[i].dead);
+        info[i].flags_live_in = live_in;
+        info[i].flags_live_out = out;
+        info[i].dead = dead;
+        flags = live_in;
+    }
+    changed
 }
 
 #[cfg(test)]
@@ -297,9 +329,72 @@ mod tests {
             Insn::AddSubImm { sf: true, sub: true, setflags: true, rd: 31, rn: 0, imm: 1 },
         ];
         let mut info = Vec::new();
-        analyse(&body, &mut info);
+        analyse(&body, Mode::default(), Optimisations::ALL, &mut info);
         assert!(info[0].is_loop_head && !info[0].flags_live_in && info[0].flags_live_out);
         assert!(!info[1].flags_live_out, "redefined behind, dead at the head");
         assert!(info[2].flags_live_out, "the fragment's end reads them");
+    }
+
+    fn dead(insns: &[Insn]) -> Vec<bool> {
+        let mut info = Vec::new();
+        analyse(insns, Mode::default(), Optimisations::ALL, &mut info);
+        info.iter().map(|i| i.dead).collect()
+    }
+
+    const fn divide(rd: u8, rn: u8) -> Insn {
+        Insn::DataProc2 { sf: true, op: isa::insn::DataOp2::Udiv, rd, rn, rm: 2 }
+    }
+
+    const fn load(rt: u8) -> Insn {
+        use isa::insn::{AddrMode, LoadExt, Size};
+        Insn::LoadImm { size: Size::X, ext: LoadExt::Zero, unpriv: false, mode: AddrMode::Offset, rt, rn: 9, offset: 0 }
+    }
+
+    #[test]
+    fn overwritten_results_are_dead_unless_somebody_can_look() {
+        assert_eq!(dead(&[divide(5, 3), divide(5, 3)]), [true, false]);
+        assert_eq!(dead(&[divide(5, 3), divide(6, 5), divide(5, 3)]), [false, false, false], "read in between");
+        assert_eq!(dead(&[divide(5, 3), load(7), divide(5, 3)]), [false, false, false], "the load may fault");
+        let leave = Insn::CompareBranch { sf: true, nonzero: true, rt: 4, offset: 400 };
+        assert_eq!(dead(&[divide(5, 3), leave, divide(5, 3)]), [false, false, false], "the branch may leave");
+        let skip = Insn::Branch { offset: 8, link: false };
+        assert_eq!(dead(&[divide(5, 3), skip, load(7), divide(5, 3)]), [false; 4], "a label");
+        assert_eq!(dead(&[divide(31, 3), divide(5, 5)]), [true, false], "the zero register");
+    }
+
+    #[test]
+    fn a_dead_reader_of_flags_leaves_their_compare_dead() {
+        let compare = Insn::AddSubShifted {
+            sf: true,
+            sub: true,
+            setflags: true,
+            shift: isa::insn::Shift::Lsl,
+            amount: 0,
+            rd: 31,
+            rn: 1,
+            rm: 2,
+        };
+        let select =
+            |rd| Insn::CondSelect { sf: true, op: isa::insn::CondSelectOp::Csel, cond: Cond::Lt, rd, rn: 3, rm: 4 };
+        assert_eq!(dead(&[compare, select(5), compare, select(5)]), [true, true, false, false]);
+        assert_eq!(dead(&[compare, select(5), compare, select(6)]), [false; 4]);
+        assert_eq!(dead(&[compare, select(5), select(5)]), [false, true, false]);
+    }
+
+    #[test]
+    fn loops_within_loops_keep_what_an_outer_head_reads() {
+        // Each branch goes back to the head before; only the first head reads the flags.
+        let back = |to: i64, at: i64| Insn::CompareBranch { sf: true, nonzero: true, rt: 4, offset: 4 * (to - at) };
+        let define = Insn::AddSubImm { sf: true, sub: true, setflags: true, rd: 31, rn: 0, imm: 1 };
+        let mut body = vec![Insn::BranchCond { cond: Cond::Ne, offset: 400 }, define];
+        for n in 0..6 {
+            body.push(Insn::Nop);
+            body.push(back(if n == 0 { 0 } else { 2 * n }, 2 * n + 3));
+        }
+        body.push(define);
+        let mut info = Vec::new();
+        analyse(&body, Mode::default(), Optimisations::ALL, &mut info);
+        assert!(info[2..body.len() - 1].iter().all(|i| i.flags_live_in), "{info:?}");
+        assert!(!info[1].flags_live_in && info[1].flags_live_out);
     }
 }

@@ -4,6 +4,7 @@ use isa::insn::Insn;
 
 use crate::asm::{Asm, Gpr, Label, Mem, Section, Sz};
 use crate::env;
+use crate::optimisations::{Optimisation, Optimisations};
 use crate::thunks::Thunks;
 
 use super::analysis::InsnInfo;
@@ -110,6 +111,8 @@ pub struct Builder<'a> {
     pub ids: Ids,
     /// Host processor features.
     pub host: crate::host::HostFeatures,
+    /// What to do for speed.
+    pub optimise: Optimisations,
     /// Interpreter calls emitted on the hot path.
     pub interp_calls: u32,
 }
@@ -131,10 +134,10 @@ impl Builder<'_> {
     /// The next instruction, if it may be lowered together with the current one (nothing branches to it).
     #[must_use]
     pub fn peek_fusable(&self) -> Option<&Insn> {
-        if self.labels.get(self.i + 1).copied().flatten().is_some() {
+        if !self.optimise.has(Optimisation::PairFusion) || self.labels.get(self.i + 1).copied().flatten().is_some() {
             return None;
         }
-        self.insns.get(self.i + 1)
+        self.insns.get(self.i + 1).filter(|_| self.info.get(self.i + 1).is_some_and(|i| !i.dead))
     }
 
     /// True if the next instruction is a full barrier too, so that this one can be left out.

@@ -6,6 +6,7 @@
 
 use crate::asm::{Alu, Cc, Gpr, Label, Mem, Section, Shift, Sz};
 use crate::env;
+use crate::optimisations::Optimisation;
 
 use super::builder::{Builder, ExitSpec};
 use super::flags::Flags;
@@ -151,6 +152,9 @@ impl Builder<'_> {
     pub fn indirect(&mut self) {
         debug_assert!(self.flags.env);
         let miss = self.thunks.indirect_miss;
+        if !self.optimise.has(Optimisation::JumpCache) {
+            return self.a.jmp_abs(miss);
+        }
         self.a.load(Sz::Q, Gpr::RDX, Mem::b(ENV, env::REQ));
         self.a.mov(Sz::D, Gpr::RCX, Gpr::RAX);
         self.a.shift_imm(Shift::Shr, Sz::D, Gpr::RCX, env::JC_SHIFT);

@@ -7,6 +7,7 @@
 
 use crate::asm::{Alu, Cc, Gpr, Label, Mem, Section, Sz};
 use crate::env;
+use crate::optimisations::Optimisation;
 
 use super::builder::Builder;
 use super::regs::{ENV, SP, or_sp};
@@ -131,7 +132,8 @@ impl Builder<'_> {
     fn slot(&self, el0: bool) -> i32 {
         let site = self.pc_offset() >> 2;
         // Sites near each other get different slots; the page number does not matter, so that code stays position independent.
-        let n = (site ^ site >> 6).wrapping_mul(5) % env::SLOTS;
+        let own = self.optimise.has(Optimisation::Slots);
+        let n = if own { (site ^ site >> 6).wrapping_mul(5) % env::SLOTS } else { 0 };
         let base = if el0 { env::L0_EL0 } else { env::L0_EL1 };
         base + (n * env::SLOT_BYTES).cast_signed()
     }

@@ -11,6 +11,7 @@ pub mod flags;
 mod fp_flags;
 pub mod lower;
 pub mod mem;
+pub mod pure;
 pub mod regs;
 
 use isa::Features;
@@ -18,6 +19,7 @@ use isa::insn::Insn;
 
 use crate::asm::{Asm, Label};
 use crate::host::HostFeatures;
+use crate::optimisations::{Optimisation, Optimisations};
 use crate::thunks::Thunks;
 
 use analysis::{InsnInfo, analyse, direct_branch, ends_flow};
@@ -59,6 +61,8 @@ pub struct Request<'a> {
     pub ids: Ids,
     /// Host extensions.
     pub host: HostFeatures,
+    /// What to do for speed.
+    pub optimise: Optimisations,
 }
 
 /// Facts about a unit whose code is in [`Translator::asm`].
@@ -96,7 +100,7 @@ impl Translator {
     /// Translate one unit into [`Translator::asm`].
     pub fn translate(&mut self, request: &Request<'_>) -> Unit {
         self.decode(request.words, request.start, request.features);
-        analyse(&self.insns, &mut self.info);
+        analyse(&self.insns, request.mode, request.optimise, &mut self.info);
         self.asm.clear();
         self.exits.clear();
         self.labels.clear();
@@ -126,6 +130,7 @@ impl Translator {
             ended: false,
             ids: request.ids,
             host: request.host,
+            optimise: request.optimise,
             interp_calls: 0,
         };
         emit(&mut b);
@@ -151,6 +156,7 @@ pub fn has_lowering(word: u32, features: Features) -> bool {
         first_exit: 0,
         ids: Ids::default(),
         host: crate::detect().unwrap_or_default(),
+        optimise: Optimisations::ALL,
     };
     Translator::default().translate(&request).interp_calls == 0
 }
@@ -171,7 +177,7 @@ fn emit(b: &mut Builder<'_>) {
                 b.loop_head_poll();
             }
         }
-        if b.ended {
+        if b.ended || b.info[b.i].dead {
             b.i += 1;
             continue;
         }
@@ -181,7 +187,7 @@ fn emit(b: &mut Builder<'_>) {
         let insn = b.insns[b.i];
         let written = b.before_writes(&insn);
         if !lower::lower(b, &insn) {
-            if ends_fragment(&insn) {
+            if ends_fragment(&insn) || insn == Insn::Isb {
                 b.interp_end();
             } else {
                 b.interp_call();
@@ -191,6 +197,10 @@ fn emit(b: &mut Builder<'_>) {
             b.a.bind(resume);
         }
         b.after_writes(written);
+        if !b.ended && !b.optimise.has(Optimisation::FlagFusion) {
+            b.store_flags();
+            b.flags = Flags::STORED;
+        }
         b.i += 1;
     }
     if !b.ended {

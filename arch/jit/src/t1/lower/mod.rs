@@ -19,15 +19,18 @@ pub mod vector;
 
 use isa::insn::Insn;
 
+use crate::optimisations::Optimisation;
+
 use super::builder::Builder;
 
 /// Lower one instruction by the family that knows it; false if the interpreter has to execute it.
 pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
+    let on = b.optimise;
     alu::lower(b, insn)
         || memory::lower(b, insn)
         || branch::lower(b, insn)
-        || system::lower(b, insn)
-        || atomic::lower(b, insn)
-        || fp::lower(b, insn)
-        || vector::lower(b, insn)
+        || on.has(Optimisation::SystemCode) && system::lower(b, insn)
+        || on.has(Optimisation::AtomicCode) && atomic::lower(b, insn)
+        || on.has(Optimisation::FpCode) && fp::lower(b, insn)
+        || on.has(Optimisation::VectorCode) && vector::lower(b, insn)
 }
