@@ -10,6 +10,8 @@
 
 mod bank;
 mod distributor;
+pub mod its;
+mod lpi;
 mod redistributor;
 mod report;
 mod spec;
@@ -20,10 +22,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use bank::{Bank, NO_OFFER, Offer};
+pub use its::Its;
+pub use lpi::{FIRST_LPI, LPI_BITS, LPI_COUNT};
+
+use lpi::Lpis;
 
 use crate::bus::MmioDevice;
 use crate::irq::{InterruptSink, IrqLine};
 use crate::lock;
+use crate::memory::{GuestMemory, SharedMemory};
 
 /// INTID of the first SPI.
 pub const FIRST_SPI: u32 = 32;
@@ -95,8 +102,7 @@ struct Spis {
 struct Pe {
     /// SGIs and PPIs.
     bank: Bank,
-    propbaser: u64,
-    pendbaser: u64,
+    lpis: Lpis,
     /// Copy of `Spis::groups`.
     groups: u32,
     /// The best SPI that is routed here, per group.
@@ -107,20 +113,15 @@ struct Pe {
 
 impl Pe {
     fn new() -> Pe {
-        Pe {
-            bank: Bank::private(),
-            propbaser: 0,
-            pendbaser: 0,
-            groups: 0,
-            spi_best: [NO_OFFER; 2],
-            published: [NO_OFFER; 2],
-        }
+        Pe { bank: Bank::private(), lpis: Lpis::new(), groups: 0, spi_best: [NO_OFFER; 2], published: [NO_OFFER; 2] }
     }
 
     /// Tells the CPU interface what changed.
     fn publish(&mut self, sink: &dyn CpuInterfaceSink, vcpu: usize) {
         let mut best = self.spi_best;
         self.bank.best(u32::MAX, 0, &mut best);
+        // With one Security state all LPIs are in group 1.
+        best[1] = best[1].min(self.lpis.best());
         for (group, best) in best.into_iter().enumerate() {
             let offer = if self.groups >> group & 1 != 0 { best } else { NO_OFFER };
             if self.published[group] != offer {
@@ -134,6 +135,8 @@ impl Pe {
 /// The distributor and all redistributors of a machine.
 pub struct Gic {
     sink: Arc<dyn CpuInterfaceSink>,
+    /// Where the tables of LPIs are; none if there are no LPIs.
+    memory: Option<SharedMemory>,
     spi_count: usize,
     spis: Mutex<Spis>,
     pes: Vec<Mutex<Pe>>,
@@ -142,6 +145,25 @@ pub struct Gic {
 impl Gic {
     /// A GIC in its reset state for `vcpus` processing elements, with the SPIs of INTIDs 32 to 31 + `spis`.
     pub fn new(vcpus: usize, spis: usize, sink: Arc<dyn CpuInterfaceSink>) -> Result<Arc<Gic>, GicError> {
+        Gic::build(vcpus, spis, sink, None)
+    }
+
+    /// The same with LPIs, whose tables are in `memory`.
+    pub fn with_lpis(
+        vcpus: usize,
+        spis: usize,
+        sink: Arc<dyn CpuInterfaceSink>,
+        memory: SharedMemory,
+    ) -> Result<Arc<Gic>, GicError> {
+        Gic::build(vcpus, spis, sink, Some(memory))
+    }
+
+    fn build(
+        vcpus: usize,
+        spis: usize,
+        sink: Arc<dyn CpuInterfaceSink>,
+        memory: Option<SharedMemory>,
+    ) -> Result<Arc<Gic>, GicError> {
         if !(1..=MAX_VCPUS).contains(&vcpus) {
             return Err(GicError::Vcpus(vcpus));
         }
@@ -149,7 +171,7 @@ impl Gic {
             return Err(GicError::Spis(spis));
         }
         let pes = (0..vcpus).map(|_| Mutex::new(Pe::new())).collect();
-        Ok(Arc::new(Gic { sink, spi_count: spis, spis: Mutex::new(Spis::new(vcpus, spis)), pes }))
+        Ok(Arc::new(Gic { sink, memory, spi_count: spis, spis: Mutex::new(Spis::new(vcpus, spis)), pes }))
     }
 
     /// Number of processing elements.
@@ -190,6 +212,14 @@ impl Gic {
             }
             return taken;
         }
+        if intid >= FIRST_LPI {
+            let mut pe = lock(pe);
+            let taken = pe.groups & 0b10 != 0 && pe.lpis.acknowledge(intid);
+            if taken {
+                pe.publish(&*self.sink, vcpu);
+            }
+            return taken;
+        }
         let Some((bank, bit)) = spi_place(intid) else { return false };
         let mut spis = lock(&self.spis);
         let groups = spis.groups;
@@ -201,7 +231,16 @@ impl Gic {
         taken
     }
 
-    /// `vcpu` is done with interrupt `intid`: it is no longer active.
+    /// Changes the LPIs of `vcpu` and publishes what that means. Nothing without LPIs, or if there is no such vCPU.
+    fn change_lpis<T>(&self, vcpu: usize, change: impl FnOnce(&mut Lpis, &GuestMemory) -> T) -> Option<T> {
+        let (memory, pe) = (self.memory.as_ref()?, self.pes.get(vcpu)?);
+        let mut pe = lock(pe);
+        let changed = change(&mut pe.lpis, memory);
+        pe.publish(&*self.sink, vcpu);
+        Some(changed)
+    }
+
+    /// `vcpu` is done with interrupt `intid`: it is no longer active. LPIs never are.
     pub fn deactivate(&self, vcpu: usize, intid: u32) {
         if intid < FIRST_SPI {
             if let Some(pe) = self.pes.get(vcpu) {

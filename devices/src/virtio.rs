@@ -10,6 +10,7 @@ pub mod chain;
 pub mod common;
 pub mod device;
 pub mod mmio;
+pub mod pci;
 pub mod queue;
 pub mod rng;
 pub mod spec;
@@ -17,18 +18,15 @@ pub mod spec;
 mod testing;
 mod worker;
 
+pub use crate::memory::{GuestMemory, SharedMemory};
 pub use blk::VirtioBlk;
 pub use chain::{Chain, ChainError};
 pub use device::{QueueHandler, Served, VirtioDevice};
 pub use mmio::VirtioMmio;
+pub use pci::VirtioPci;
 pub use queue::{ActiveQueue, QueueError, Used};
 pub use rng::VirtioRng;
 pub use worker::Bell;
-
-use std::sync::Arc;
-
-/// Guest RAM as devices see it.
-pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;
 
 /// How a device interrupts the driver; each transport has its own.
 pub trait Interrupts: Send + Sync {
@@ -37,6 +35,3 @@ pub trait Interrupts: Send + Sync {
     /// The configuration or the status changed.
     fn configuration(&self);
 }
-
-/// Shared guest RAM.
-pub type SharedMemory = Arc<GuestMemory>;

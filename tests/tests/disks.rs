@@ -49,21 +49,82 @@ fn no_complaints(shell: &mut Shell) {
     assert_eq!(complaints, "");
 }
 
+/// Both ways to a disk.
+fn transport(how: &str) -> [String; 2] {
+    ["--transport".to_owned(), how.to_owned()]
+}
+
+/// Interrupts that Linux counts by what delivers them: message-signalled ones say "ITS-MSI".
+fn interrupts(shell: &mut Shell) -> String {
+    shell.command("grep virtio /proc/interrupts")
+}
+
 #[test]
-fn what_the_guest_copies_is_in_the_image() {
-    let (from, to) = (Image::new("from", &pattern(24 * MIB)), Image::new("to", &vec![0; 24 * MIB]));
-    let mut shell = boot(2, &[from.option(",readonly,serial=ORIGIN"), to.option(",queues=2,cache=none")]);
+fn what_the_guest_copies_is_in_the_image_by_pci() {
+    let mut shell = copies("pci", "bookworm");
+    assert_eq!(shell.command("ls /sys/bus/pci/devices | wc -l"), "4", "the bridge and three functions");
+    let table = interrupts(&mut shell);
+    for name in ["virtio0-req.0", "virtio1-req.0", "virtio1-req.1"] {
+        assert!(table.lines().any(|line| line.contains("ITS-MSI") && line.ends_with(name)), "{name}: {table}");
+    }
+    // A function that is reset and bound again works as before.
+    shell.command("cd /sys/bus/pci/devices/; echo 0000:00:02.0 > *2.0/driver/unbind");
+    assert_eq!(shell.command("cat *2.0/reset_method"), "flr");
+    assert_eq!(shell.command("echo 1 > *2.0/reset; echo $?"), "0");
+    shell.command("cd /; echo 0000:00:02.0 > /sys/bus/pci/drivers/virtio-pci/bind");
+    assert_eq!(shell.command("cmp /dev/vda /dev/vdb && echo same"), "same");
+    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
+}
+
+#[test]
+fn what_the_guest_copies_is_in_the_image_by_mmio() {
+    let mut shell = copies("mmio", "bookworm");
+    let table = interrupts(&mut shell);
+    assert!(table.contains("GICv3") && !table.contains("ITS"), "{table}");
+    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
+}
+
+#[test]
+fn a_newer_kernel_copies_by_pci() {
+    let shell = copies("pci", "bookworm-backports");
+    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
+}
+
+#[test]
+fn without_messages_the_functions_interrupt_by_a_shared_wire() {
+    let from = Image::new("intx", &pattern(4 * MIB));
+    let guest = debian("bookworm", "linux-image-cloud-arm64");
+    // Five disks: two of them on the same pin.
+    let options: Vec<[String; 2]> = (0..5).map(|_| from.option(",readonly")).collect();
+    let mut shell = Shell::boot_with("auto", &guest, 2, "256M", "quiet pci=nomsi", &options.concat());
+    assert_eq!(shell.command("cd /dev; for d in b c d e; do cmp vda vd$d; done"), "");
+    let table = interrupts(&mut shell);
+    assert!(table.contains("GICv3") && !table.contains("ITS"), "{table}");
+    assert!(table.contains("virtio0, virtio4") || table.contains("virtio0,virtio4"), "{table}");
+    no_complaints(&mut shell);
+    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
+}
+
+/// Copies a disk to another under the kernel of `suite`.
+fn copies(how: &str, suite: &str) -> Shell {
+    let (from, to) = (
+        Image::new(&format!("from-{how}-{suite}"), &pattern(24 * MIB)),
+        Image::new(&format!("to-{how}-{suite}"), &vec![0; 24 * MIB]),
+    );
+    let guest = debian(suite, "linux-image-cloud-arm64");
+    let options = [from.option(",readonly,serial=ORIGIN"), to.option(",queues=2,cache=none"), transport(how)];
+    let mut shell = Shell::boot_with("auto", &guest, 2, "256M", "quiet", &options.concat());
     assert_eq!(shell.command("cd /sys/block; cat vda/serial; echo; cat vda/ro vdb/ro"), "ORIGIN\n1\n0");
     assert_eq!(shell.command("cat vdb/size; ls vdb/mq | wc -l"), "49152\n2");
     shell.command("dd if=/dev/vda of=/dev/vdb bs=256k conv=fsync");
+    assert!(to.contents() == pattern(24 * MIB), "the copy differs");
     shell.command("echo 3 > /proc/sys/vm/drop_caches");
     assert_eq!(shell.command("cmp /dev/vda /dev/vdb && echo same"), "same");
     let refused = shell.command("dd if=/dev/zero of=/dev/vda bs=4k count=1 || echo refused");
     assert!(refused.contains("refused"), "{refused}");
     no_complaints(&mut shell);
-    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
-    assert!(to.contents() == pattern(24 * MIB), "the copy differs");
     assert!(from.contents() == pattern(24 * MIB), "the origin changed");
+    shell
 }
 
 #[test]
@@ -112,15 +173,27 @@ const COPY: &str = "console=ttyAMA0 quiet rdinit=/bin/busybox -- sh -c \"busybox
      busybox cmp /dev/vda /dev/vdb && busybox echo SAME; busybox poweroff -f\"";
 
 #[test]
-fn a_guest_saved_while_it_uses_its_disks_goes_on() {
+fn a_guest_saved_while_it_uses_its_disks_by_pci_goes_on() {
+    saved_and_continued("pci");
+}
+
+#[test]
+fn a_guest_saved_while_it_uses_its_disks_by_mmio_goes_on() {
+    saved_and_continued("mmio");
+}
+
+fn saved_and_continued(how: &str) {
     let guest = debian("bookworm", "linux-image-cloud-arm64");
-    let (from, to) = (Image::new("saved-from", &pattern(24 * MIB)), Image::new("saved-to", &vec![0; 24 * MIB]));
-    let state = Image::new("state", &[]);
+    let (from, to) = (
+        Image::new(&format!("saved-from-{how}"), &pattern(24 * MIB)),
+        Image::new(&format!("saved-to-{how}"), &vec![0; 24 * MIB]),
+    );
+    let state = Image::new(&format!("state-{how}"), &[]);
     let run = |more: &[String]| {
         let mut command = tests::monitor::run_with("auto");
         command.arg("--kernel").arg(&guest.kernel).arg("--initrd").arg(&guest.initrd);
         command.args(["--memory", "256M", "--timeout", "200", "--append", COPY]);
-        command.args(from.option("")).args(to.option("")).args(more);
+        command.args(transport(how)).args(from.option("")).args(to.option("")).args(more);
         let finished = tests::process::run(&mut command, tests::linux::BOOT_LIMIT);
         assert_eq!(finished.status.code(), Some(0), "{more:?}: {}{}", finished.stdout, finished.stderr);
         finished

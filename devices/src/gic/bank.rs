@@ -18,7 +18,7 @@ pub(super) struct Offer(u32);
 pub(super) const NO_OFFER: Offer = Offer(u32::MAX);
 
 impl Offer {
-    fn new(priority: u8, intid: u32) -> Offer {
+    pub(super) fn new(priority: u8, intid: u32) -> Offer {
         Offer(u32::from(priority) << 16 | intid)
     }
 

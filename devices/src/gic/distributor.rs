@@ -40,7 +40,10 @@ impl Gic {
     fn read_distributor_other(&self, spis: &Spis, offset: u64, size: u8) -> u64 {
         match (offset, size) {
             (spec::GICD_CTLR, 4) => (spec::CTLR_FIXED | spis.groups).into(),
-            (spec::GICD_TYPER, 4) => u64::from(spec::TYPER_FIXED) | self.spi_count.div_ceil(32) as u64,
+            (spec::GICD_TYPER, 4) => {
+                let fixed = if self.memory.is_some() { spec::TYPER_LPIS } else { spec::TYPER_FIXED };
+                u64::from(fixed) | self.spi_count.div_ceil(32) as u64
+            }
             (spec::GICD_IIDR, 4) => spec::IIDR.into(),
             (spec::ID_BASE.., 4) if offset.is_multiple_of(4) => spec::id_register(offset).unwrap_or(0).into(),
             (spec::GICD_IROUTER..spec::GICD_IROUTER_END, 4 | 8) if offset.is_multiple_of(u64::from(size)) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::lpi::SavedLpis;
 use super::spec::{self, Place};
 use super::{Bank, Gic, Pe, REDISTRIBUTOR_LEN, affinity};
 use crate::bus::{AccessError, MmioDevice};
@@ -23,6 +24,9 @@ struct Saved {
     asleep: bool,
     propbaser: u64,
     pendbaser: u64,
+    /// Absent in states saved before there were LPIs.
+    #[serde(default)]
+    lpis: SavedLpis,
 }
 
 /// Splits an offset into processing element and offset into its two frames.
@@ -54,12 +58,19 @@ impl Gic {
             (spec::GICR_TYPER, _, 4 | 8) => {
                 let last = if vcpu + 1 == self.pes.len() { spec::TYPER_LAST } else { 0 };
                 // Affinity_Value packs Aff3 to Aff0 in 32 bits; our Aff3 is 0.
-                let typer = affinity(vcpu) << 32 | (vcpu as u64) << 8 | last;
+                let lpis = if self.memory.is_some() { spec::TYPER_PLPIS } else { 0 };
+                let typer = affinity(vcpu) << 32 | (vcpu as u64) << 8 | last | lpis;
                 spec::read_part(typer, offset, size)
             }
-            (spec::GICR_PROPBASER, _, 4 | 8) => spec::read_part(pe(|p| p.propbaser), offset, size),
-            (spec::GICR_PENDBASER, _, 4 | 8) => spec::read_part(pe(|p| p.pendbaser), offset, size),
-            (_, spec::GICR_CTLR, 4) => 0,
+            (spec::GICR_PROPBASER, _, 4 | 8) => spec::read_part(pe(|p| p.lpis.propbaser), offset, size),
+            (spec::GICR_PENDBASER, _, 4 | 8) => {
+                spec::read_part(pe(|p| p.lpis.pendbaser & spec::PENDBASER_FIELDS), offset, size)
+            }
+            (_, spec::GICR_CTLR, 4) if self.memory.is_none() => 0,
+            (_, spec::GICR_CTLR, 4) => {
+                // EnableLPIs is bit 0.
+                u64::from(spec::CTLR_CES) | pe(|p| p.lpis.enabled().into())
+            }
             (_, spec::GICR_IIDR, 4) => spec::IIDR.into(),
             (_, spec::GICR_WAKER, 4) => match lock(&self.spis).asleep[vcpu] {
                 true => (spec::WAKER_PROCESSOR_SLEEP | spec::WAKER_CHILDREN_ASLEEP).into(),
@@ -91,13 +102,23 @@ impl Gic {
             return;
         }
         match (offset & !4, offset, size) {
-            (spec::GICR_PROPBASER, _, 4 | 8) => {
+            // Both are fixed while LPIs are enabled.
+            (spec::GICR_PROPBASER | spec::GICR_PENDBASER, _, 4 | 8) => {
                 let mut pe = lock(&self.pes[vcpu]);
-                pe.propbaser = spec::write_part(pe.propbaser, offset, size, value) & spec::PROPBASER_FIELDS;
+                let lpis = &mut pe.lpis;
+                if lpis.enabled() {
+                    return;
+                }
+                if offset & !4 == spec::GICR_PROPBASER {
+                    lpis.propbaser = spec::write_part(lpis.propbaser, offset, size, value) & spec::PROPBASER_FIELDS;
+                } else {
+                    let fields = spec::PENDBASER_FIELDS | spec::PENDBASER_PTZ;
+                    lpis.pendbaser = spec::write_part(lpis.pendbaser, offset, size, value) & fields;
+                }
             }
-            (spec::GICR_PENDBASER, _, 4 | 8) => {
-                let mut pe = lock(&self.pes[vcpu]);
-                pe.pendbaser = spec::write_part(pe.pendbaser, offset, size, value) & spec::PENDBASER_FIELDS;
+            (_, spec::GICR_CTLR, 4) => {
+                let enable = value as u32 & spec::CTLR_ENABLE_LPIS != 0;
+                self.change_lpis(vcpu, |lpis, memory| lpis.enable(enable, memory));
             }
             (_, spec::GICR_WAKER, 4) => {
                 let mut spis = lock(&self.spis);
@@ -137,7 +158,7 @@ impl MmioDevice for Redistributors {
             {
                 let mut pe = lock(pe);
                 pe.bank.reset(true);
-                (pe.propbaser, pe.pendbaser) = (0, 0);
+                pe.lpis.reset();
                 pe.publish(&*self.0.sink, vcpu);
             }
             self.0.offer_spis(&spis, vcpu);
@@ -148,7 +169,13 @@ impl MmioDevice for Redistributors {
         let spis = lock(&self.0.spis);
         let one = |(pe, &asleep): (&std::sync::Mutex<Pe>, &bool)| {
             let pe = lock(pe);
-            Saved { bank: pe.bank.clone(), asleep, propbaser: pe.propbaser, pendbaser: pe.pendbaser }
+            Saved {
+                bank: pe.bank.clone(),
+                asleep,
+                propbaser: pe.lpis.propbaser,
+                pendbaser: pe.lpis.pendbaser,
+                lpis: pe.lpis.save(),
+            }
         };
         state::pack(VERSION, &self.0.pes.iter().zip(&spis.asleep).map(one).collect::<Vec<_>>())
     }
@@ -160,6 +187,7 @@ impl MmioDevice for Redistributors {
             let reason = format!("serves {} vCPUs, {} were saved", pes.len(), saved.len());
             return Err(StateError::machine(NAME, reason));
         }
+        let no_lpis = SavedLpis::default();
         let mut spis = lock(&self.0.spis);
         spis.asleep = saved.iter().map(|s| s.asleep).collect();
         spis.route_all();
@@ -167,8 +195,9 @@ impl MmioDevice for Redistributors {
             {
                 let mut pe = lock(pe);
                 pe.bank.restore(&saved.bank, true);
-                pe.propbaser = saved.propbaser & spec::PROPBASER_FIELDS;
-                pe.pendbaser = saved.pendbaser & spec::PENDBASER_FIELDS;
+                pe.lpis.propbaser = saved.propbaser & spec::PROPBASER_FIELDS;
+                pe.lpis.pendbaser = saved.pendbaser & (spec::PENDBASER_FIELDS | spec::PENDBASER_PTZ);
+                pe.lpis.restore(if self.0.memory.is_some() { &saved.lpis } else { &no_lpis });
                 pe.publish(&*self.0.sink, vcpu);
             }
             self.0.offer_spis(&spis, vcpu);

@@ -26,6 +26,9 @@ impl Gic {
             let asleep = if spis.asleep[vcpu] { ", asleep" } else { "" };
             let _ = writeln!(text, "  vCPU {vcpu}: offered group 0: {}, group 1: {}{asleep}", best[0], best[1]);
             describe(&mut text, &pe.bank, 0, |_| String::new());
+            if pe.lpis.enabled() {
+                let _ = writeln!(text, "    LPIs enabled, {} pending", pe.lpis.pending_count());
+            }
         }
         for (index, bank) in spis.banks.iter().enumerate() {
             let route = |n: usize| match spis.routes.get(32 * index + n) {

@@ -27,12 +27,21 @@ pub const IROUTER_IRM: u64 = 1 << 31;
 /// `GICD_IROUTER` Aff3, Aff2, Aff1, Aff0.
 pub const IROUTER_AFFINITY: u64 = 0xff_00ff_ffff;
 
-/// `GICR_CTLR`: all fields are for LPIs and 1-of-N exclusion, which are not offered.
+/// `GICD_TYPER` of a GIC with LPIs: `.IDbits` (instead of 9) and `.LPIS`.
+pub const TYPER_LPIS: u32 = 1 << 24 | (super::lpi::LPI_BITS - 1) << 19 | 1 << 17 | 1 << 16;
+
+/// `GICR_CTLR`.
 pub const GICR_CTLR: u64 = 0x0000;
+/// `GICR_CTLR.EnableLPIs`.
+pub const CTLR_ENABLE_LPIS: u32 = 1;
+/// `GICR_CTLR.CES`: EnableLPIs may be cleared again. RWP (bit 3) is always 0: a write is done when it returns.
+pub const CTLR_CES: u32 = 1 << 1;
 /// `GICR_IIDR`.
 pub const GICR_IIDR: u64 = 0x0004;
 /// `GICR_TYPER`, 64 bits.
 pub const GICR_TYPER: u64 = 0x0008;
+/// `GICR_TYPER.PLPIS`: physical LPIs.
+pub const TYPER_PLPIS: u64 = 1;
 /// `GICR_TYPER.Last`.
 pub const TYPER_LAST: u64 = 1 << 4;
 /// `GICR_WAKER`.
@@ -45,8 +54,16 @@ pub const WAKER_CHILDREN_ASLEEP: u32 = 1 << 2;
 pub const GICR_PROPBASER: u64 = 0x0070;
 /// Fields of `GICR_PROPBASER`: OuterCache, Physical_Address, Shareability, InnerCache, IDbits.
 pub const PROPBASER_FIELDS: u64 = 0x0700_0000_0000_0000 | 0x000f_ffff_ffff_f000 | 0xf9f;
+/// `GICR_PROPBASER.IDbits`: number of INTID bits less one.
+pub const PROPBASER_ID_BITS: u64 = 0x1f;
+/// `GICR_PROPBASER.Physical_Address`.
+pub const PROPBASER_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// `GICR_PENDBASER`, 64 bits.
 pub const GICR_PENDBASER: u64 = 0x0078;
+/// `GICR_PENDBASER.Physical_Address`.
+pub const PENDBASER_ADDRESS: u64 = 0x000f_ffff_ffff_0000;
+/// `GICR_PENDBASER.PTZ`: the pending table is all zeros.
+pub const PENDBASER_PTZ: u64 = 1 << 62;
 /// Fields of `GICR_PENDBASER` that read back: OuterCache, Physical_Address, Shareability, InnerCache (PTZ is write-only).
 pub const PENDBASER_FIELDS: u64 = 0x0700_0000_0000_0000 | 0x000f_ffff_ffff_0000 | 0xf80;
 /// Offset of the second frame of a redistributor.

@@ -179,6 +179,26 @@ impl Common {
         }
     }
 
+    /// Which 32 offered feature bits are selected.
+    pub fn device_features_select(&self) -> u32 {
+        lock(&self.registers).device_features_sel
+    }
+
+    /// Which 32 accepted feature bits are selected.
+    pub fn driver_features_select(&self) -> u32 {
+        lock(&self.registers).driver_features_sel
+    }
+
+    /// The 32 accepted feature bits that are selected.
+    pub fn driver_features(&self) -> u32 {
+        let registers = lock(&self.registers);
+        match registers.driver_features_sel {
+            0 => registers.driver_features as u32,
+            1 => (registers.driver_features >> 32) as u32,
+            _ => 0,
+        }
+    }
+
     /// Selects what [`device_features`](Self::device_features) shows.
     pub fn select_device_features(&self, select: u32) {
         lock(&self.registers).device_features_sel = select;
@@ -248,6 +268,21 @@ impl Common {
     /// Selects the queue that the queue registers are about.
     pub fn select_queue(&self, index: u32) {
         lock(&self.registers).queue_sel = index;
+    }
+
+    /// What was last selected by [`select_queue`](Self::select_queue).
+    pub fn queue_select(&self) -> u32 {
+        lock(&self.registers).queue_sel
+    }
+
+    /// The selected queue, if there is such a queue.
+    pub fn selected_queue(&self) -> Option<u16> {
+        u16::try_from(self.queue_select()).ok().filter(|&queue| queue < self.queue_count())
+    }
+
+    /// Number of queues.
+    pub fn queue_count(&self) -> u16 {
+        self.slots.len() as u16 // made by numbers of 16 bits
     }
 
     /// Greatest size of the selected queue; 0 if there is no such queue.

@@ -30,12 +30,18 @@ pub mod feature {
 
 /// Device types (5).
 pub mod device_type {
+    /// Network card.
+    pub const NETWORK: u32 = 1;
     /// Block device.
     pub const BLOCK: u32 = 2;
     /// Console.
     pub const CONSOLE: u32 = 3;
     /// Entropy source.
     pub const ENTROPY: u32 = 4;
+    /// Socket device.
+    pub const SOCKET: u32 = 19;
+    /// File system.
+    pub const FILE_SYSTEM: u32 = 26;
 }
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT` (2.7.6): the driver asks for no interrupts.

@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::console::ConsoleKind;
 use crate::console::terminal;
 use crate::exit::ExitStatus;
-use crate::machine::virtio::DiskConfig;
+use crate::machine::virtio::{DiskConfig, Transport};
 use crate::trace::TraceSpec;
 
 const EXAMPLES: &str = "\
@@ -131,6 +131,9 @@ pub struct RunArgs {
     /// MODE: writeback (default), writethrough, none (O_DIRECT) or unsafe (flushes do nothing). serial gives /dev/disk/by-id/virtio-TEXT.
     #[arg(long, value_name = "PATH[,..]", value_parser = disk::parse)]
     pub disk: Vec<DiskConfig>,
+    /// How the guest reaches its virtio devices: pci (PCIe, MSI-X, ITS) or mmio
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Transport::Pci)]
+    pub transport: Transport,
     /// No virtio-rng device
     #[arg(long)]
     pub no_rng: bool,

@@ -35,7 +35,7 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
         vcpus: usize::from(args.cpus),
         memory: args.memory,
         cpu: cpu_model(&args.cpu)?,
-        virtio: VirtioConfig { disks: args.disk.clone(), rng: !args.no_rng },
+        virtio: VirtioConfig { transport: args.transport, disks: args.disk.clone(), rng: !args.no_rng },
     };
     if let Some(path) = &args.dump_dtb {
         return dump_tree(&config, path);
@@ -132,7 +132,7 @@ fn boot_source(args: &RunArgs) -> Result<BootSource, Failure> {
 
 fn dump_tree(config: &MachineConfig, path: &std::path::Path) -> Result<ExitStatus, Failure> {
     config.check()?;
-    let boot = Boot::open(&config.boot, config.vcpus, has_pmu(&config.cpu), config.virtio.slots())?;
+    let boot = Boot::open(&config.boot, config.vcpus, has_pmu(&config.cpu), &config.virtio)?;
     let tree = boot.dump_tree(&GuestRam::new(config.memory)?)?;
     std::fs::write(path, tree).map_err(|e| Failure::backend(format!("--dump-dtb {}: {e}", path.display())))?;
     Ok(ExitStatus::Success)

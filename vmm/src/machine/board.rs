@@ -18,7 +18,7 @@ use super::layout;
 use super::psci::{self, Outcome, Psci};
 use super::ram::GuestRam;
 use super::vcpus::Command;
-use super::virtio::VirtioConfig;
+use super::virtio::{Transport, VirtioConfig};
 use crate::console::SerialLine;
 use crate::console::input::SerialInput;
 use crate::engine::Vm;
@@ -73,7 +73,12 @@ impl Board {
         tracer: Arc<Tracer>,
     ) -> Result<Board, Failure> {
         let defect = |e: &dyn std::fmt::Display| Failure::internal(format!("the board cannot be built: {e}"));
-        let gic = Gic::new(vcpus, layout::SPIS, Arc::new(Publisher(Arc::clone(vm)))).map_err(|e| defect(&e))?;
+        let publisher = Arc::new(Publisher(Arc::clone(vm)));
+        let gic = match virtio.transport {
+            Transport::Pci => Gic::with_lpis(vcpus, layout::SPIS, publisher, ram.shared_memory()),
+            Transport::Mmio => Gic::new(vcpus, layout::SPIS, publisher),
+        };
+        let gic = gic.map_err(|e| defect(&e))?;
         let watch = Arc::new(Mutex::new(PanicWatch::default()));
         let sink = UartSink { line: line.clone(), watch: Arc::clone(&watch), vm: Arc::clone(vm) };
         let uart = Pl011::new(gic.spi_line(layout::UART_SPI), Arc::new(sink));

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use firmware::fdt::{FdtPatch, VirtioSlot};
+use firmware::fdt::FdtPatch;
 use firmware::{BoardDescription, Kernel, KernelKind, Limits, Placement};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::layout;
 use super::ram::GuestRam;
+use super::virtio::VirtioConfig;
 use crate::exit::{Failure, explain};
 
 /// The command line of a guest for which none was given.
@@ -39,7 +40,7 @@ pub struct Boot {
     user_tree: Option<Vec<u8>>,
     vcpus: usize,
     pmu: bool,
-    virtio: Vec<VirtioSlot>,
+    virtio: VirtioConfig,
 }
 
 /// An initrd stays in its file, if it is one: RAM holds it already once.
@@ -90,7 +91,7 @@ pub fn command_line(append: Option<&str>) -> Result<String, Failure> {
 
 impl Boot {
     /// Opens and checks the files.
-    pub fn open(source: &BootSource, vcpus: usize, pmu: bool, virtio: Vec<VirtioSlot>) -> Result<Boot, Failure> {
+    pub fn open(source: &BootSource, vcpus: usize, pmu: bool, virtio: &VirtioConfig) -> Result<Boot, Failure> {
         let path = &source.kernel;
         let limits = Limits::default();
         let file = firmware::read_file(path, "--kernel", limits.max_size).map_err(|e| Failure::usage(explain(&e)))?;
@@ -100,7 +101,7 @@ impl Boot {
         let user_tree = source.dtb.as_deref().map(read_tree).transpose()?;
         let keeps_its_own = user_tree.is_some() && source.append.is_none();
         let command_line = if keeps_its_own { None } else { Some(command_line(source.append.as_deref())?) };
-        Ok(Boot { kernel, initrd, command_line, user_tree, vcpus, pmu, virtio })
+        Ok(Boot { kernel, initrd, command_line, user_tree, vcpus, pmu, virtio: virtio.clone() })
     }
 
     /// One line about the kernel for `--stats` and reports.
@@ -133,7 +134,7 @@ impl Boot {
                 board.bootargs = self.command_line.clone().unwrap_or_default();
                 board.initrd = initrd;
                 board.pmu_ppi = self.pmu.then_some(layout::PMU_PPI);
-                board.virtio_mmio.clone_from(&self.virtio);
+                self.virtio.describe(&mut board);
                 board.rng_seed = rng_seed;
                 board.kaslr_seed = kaslr_seed;
                 firmware::build_fdt(&board)

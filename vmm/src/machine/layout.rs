@@ -2,6 +2,8 @@
 
 /// GIC distributor.
 pub const GICD: u64 = 0x0800_0000;
+/// GIC interrupt translation service.
+pub const ITS: u64 = 0x0808_0000;
 /// GIC redistributors, 128 KiB for each vCPU.
 pub const GICR: u64 = 0x080a_0000;
 /// PL011 UART.
@@ -18,6 +20,20 @@ pub const VIRTIO_WINDOW: u64 = 0x200;
 pub const VIRTIO_SLOTS: usize = 32;
 /// pvpanic-mmio.
 pub const PVPANIC: u64 = 0x0b01_0000;
+/// PCIe: window for 32-bit BARs.
+pub const PCIE_MMIO32: u64 = 0x1000_0000;
+/// Bytes of it.
+pub const PCIE_MMIO32_LEN: u64 = 0x2eff_0000;
+/// PCIe: I/O ports, which no function here has.
+pub const PCIE_PIO: u64 = 0x3eff_0000;
+/// Bytes of it.
+pub const PCIE_PIO_LEN: u64 = 0x1_0000;
+/// PCIe: configuration space; one bus.
+pub const PCIE_ECAM: u64 = 0x40_1000_0000;
+/// PCIe: window for 64-bit BARs.
+pub const PCIE_MMIO64: u64 = 0x80_0000_0000;
+/// Bytes of it.
+pub const PCIE_MMIO64_LEN: u64 = 0x80_0000_0000;
 /// First byte of RAM.
 pub const RAM: u64 = 0x4000_0000;
 /// Window of a PrimeCell device.
@@ -27,6 +43,8 @@ pub const PAGE: u64 = 0x1000;
 pub const UART_SPI: u32 = 1;
 /// SPI of the real-time clock.
 pub const RTC_SPI: u32 = 2;
+/// SPIs of PCIe's INTA to INTD.
+pub const PCIE_SPIS: [u32; 4] = [3, 4, 5, 6];
 /// SPI of the GPIO.
 pub const GPIO_SPI: u32 = 7;
 /// SPI of the first virtio-mmio transport; the others follow.

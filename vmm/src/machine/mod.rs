@@ -100,7 +100,7 @@ impl Machine {
         stops: &StopSink,
     ) -> Result<Machine, Failure> {
         config.check()?;
-        let boot = Boot::open(&config.boot, config.vcpus, has_pmu(&config.cpu), config.virtio.slots())?;
+        let boot = Boot::open(&config.boot, config.vcpus, has_pmu(&config.cpu), &config.virtio)?;
         let ram = GuestRam::new(config.memory)?;
         let clock = Arc::new(Clock::new());
         clock.pause();

@@ -3,10 +3,15 @@
 use std::sync::Arc;
 
 use devices::disk::{self, DiskOptions};
+use devices::gic::its;
+use devices::pci::host::BUS_LEN;
+use devices::pci::{MsiSink, PciFunction, PciHost};
 use devices::virtio::blk::{BlkOptions, MAX_QUEUES, SERIAL_LEN};
-use devices::virtio::{VirtioBlk, VirtioDevice, VirtioMmio, VirtioRng};
-use devices::{Bus, Gic, MmioDevice};
-use firmware::fdt::{Peripheral, Region, Trigger, VirtioSlot};
+use devices::virtio::pci::Slot;
+use devices::virtio::{VirtioBlk, VirtioDevice, VirtioMmio, VirtioPci, VirtioRng};
+use devices::{Bus, Gic, IrqLine, Its, MmioDevice, WiredOr};
+use firmware::BoardDescription;
+use firmware::fdt::{PcieDescription, Peripheral, Region, Trigger, VirtioSlot};
 
 use super::layout;
 use super::ram::GuestRam;
@@ -23,9 +28,21 @@ pub struct DiskConfig {
     pub queues: u16,
 }
 
+/// How the guest reaches its virtio devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Transport {
+    /// Functions of a PCIe bridge, with MSI-X by way of the interrupt translation service
+    #[default]
+    Pci,
+    /// Registers in guest physical memory, found by the device tree
+    Mmio,
+}
+
 /// The virtio devices, in the order in which the guest finds them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VirtioConfig {
+    /// How the guest reaches them.
+    pub transport: Transport,
     /// Disks: `/dev/vda` and so on.
     pub disks: Vec<DiskConfig>,
     /// A source of entropy.
@@ -40,11 +57,11 @@ impl VirtioConfig {
 
     /// Checks what can be checked without opening anything; messages name the options.
     pub fn check(&self) -> Result<(), Failure> {
-        if self.devices() > layout::VIRTIO_SLOTS {
+        if self.devices() > self.room() {
             return Err(Failure::usage(format!(
                 "{} virtio devices are asked for, this machine has room for {}",
                 self.devices(),
-                layout::VIRTIO_SLOTS
+                self.room()
             )));
         }
         for disk in &self.disks {
@@ -62,9 +79,29 @@ impl VirtioConfig {
         Ok(())
     }
 
-    /// What the device tree says about them.
-    pub fn slots(&self) -> Vec<VirtioSlot> {
-        (0..self.devices()).map(slot).collect()
+    /// How many devices the transport has room for.
+    fn room(&self) -> usize {
+        match self.transport {
+            Transport::Pci => PciHost::MAX_FUNCTIONS,
+            Transport::Mmio => layout::VIRTIO_SLOTS,
+        }
+    }
+
+    /// Tells the device tree about them.
+    pub fn describe(&self, board: &mut BoardDescription) {
+        match self.transport {
+            Transport::Pci => {
+                board.gic.its = Some(Region { base: layout::ITS, size: its::ITS_LEN });
+                board.pcie = Some(PcieDescription {
+                    ecam: Region { base: layout::PCIE_ECAM, size: BUS_LEN },
+                    pio: Region { base: layout::PCIE_PIO, size: layout::PCIE_PIO_LEN },
+                    mmio32: Region { base: layout::PCIE_MMIO32, size: layout::PCIE_MMIO32_LEN },
+                    mmio64: Region { base: layout::PCIE_MMIO64, size: layout::PCIE_MMIO64_LEN },
+                    spis: layout::PCIE_SPIS,
+                });
+            }
+            Transport::Mmio => board.virtio_mmio = (0..self.devices()).map(slot).collect(),
+        }
     }
 
     /// Opens what they need on the host.
@@ -89,15 +126,65 @@ impl VirtioConfig {
     /// Puts the devices on the bus.
     pub fn build(&self, bus: &mut Bus, gic: &Arc<Gic>, ram: &GuestRam) -> Result<(), Failure> {
         self.check()?;
-        for (index, device) in self.open()?.into_iter().enumerate() {
-            let Peripheral { region, spi } = slot(index).device;
-            let transport = VirtioMmio::new(region.base, device, ram.shared_memory(), gic.spi_line(spi))
-                .map_err(|e| Failure::backend(format!("no threads for a virtio device: {e}")))?;
-            bus.insert(region.base, region.size, transport as Arc<dyn MmioDevice>)
-                .map_err(|e| Failure::internal(e.to_string()))?;
+        let devices = self.open()?;
+        match self.transport {
+            Transport::Pci => build_pci(devices, bus, gic, ram),
+            Transport::Mmio => build_mmio(devices, bus, gic, ram),
         }
-        Ok(())
     }
+}
+
+fn no_threads(error: &std::io::Error) -> Failure {
+    Failure::backend(format!("no threads for a virtio device: {error}"))
+}
+
+fn insert(bus: &mut Bus, base: u64, len: u64, device: Arc<dyn MmioDevice>) -> Result<(), Failure> {
+    bus.insert(base, len, device).map_err(|e| Failure::internal(e.to_string()))
+}
+
+fn build_mmio(
+    devices: Vec<Arc<dyn VirtioDevice>>,
+    bus: &mut Bus,
+    gic: &Arc<Gic>,
+    ram: &GuestRam,
+) -> Result<(), Failure> {
+    for (index, device) in devices.into_iter().enumerate() {
+        let Peripheral { region, spi } = slot(index).device;
+        let transport =
+            VirtioMmio::new(region.base, device, ram.shared_memory(), gic.spi_line(spi)).map_err(|e| no_threads(&e))?;
+        insert(bus, region.base, region.size, transport)?;
+    }
+    Ok(())
+}
+
+fn build_pci(
+    devices: Vec<Arc<dyn VirtioDevice>>,
+    bus: &mut Bus,
+    gic: &Arc<Gic>,
+    ram: &GuestRam,
+) -> Result<(), Failure> {
+    let its = Its::new(gic, layout::ITS).ok_or_else(|| Failure::internal("a GIC without LPIs"))?;
+    insert(bus, layout::ITS, its::ITS_LEN, Arc::clone(&its) as Arc<dyn MmioDevice>)?;
+    let pins = layout::PCIE_SPIS.map(|spi| WiredOr::new(gic.spi_line(spi)));
+    let mut functions: Vec<Arc<dyn PciFunction>> = Vec::with_capacity(devices.len());
+    for (index, device) in devices.into_iter().enumerate() {
+        // Device n's INTA is swizzled to pin n modulo 4; the bridge is device 0.
+        let intx = pins.get((index + 1) % 4).map_or_else(IrqLine::disconnected, |pin| pin.input(index as u32));
+        let messages = Arc::clone(&its) as Arc<dyn MsiSink>;
+        let place = Slot { requester_id: PciHost::requester_id(index), messages, intx };
+        functions.push(VirtioPci::new(device, ram.shared_memory(), place).map_err(|e| no_threads(&e))?);
+    }
+    let host = PciHost::new(functions);
+    insert(bus, layout::PCIE_ECAM, BUS_LEN, host.ecam())?;
+    for (base, len) in [
+        (layout::PCIE_MMIO32, layout::PCIE_MMIO32_LEN),
+        (layout::PCIE_MMIO64, layout::PCIE_MMIO64_LEN),
+        // No function has ports: they read all ones.
+        (layout::PCIE_PIO, layout::PCIE_PIO_LEN),
+    ] {
+        insert(bus, base, len, host.window(base))?;
+    }
+    Ok(())
 }
 
 /// Where device `index` is.
@@ -119,20 +206,29 @@ mod tests {
         DiskConfig { image: DiskOptions::new(path), serial: String::new(), queues: 1 }
     }
 
+    fn config(disks: Vec<DiskConfig>, transport: Transport) -> VirtioConfig {
+        VirtioConfig { transport, disks, rng: true }
+    }
+
     #[test]
     fn impossible_devices_are_refused() {
-        let config = VirtioConfig { disks: vec![disk("a"); 33], rng: false };
-        assert!(config.check().unwrap_err().message.contains("room for 32"));
+        for (transport, room) in [(Transport::Pci, "room for 31"), (Transport::Mmio, "room for 32")] {
+            let message = config(vec![disk("a"); 32], transport).check().unwrap_err().message;
+            assert!(message.contains(room), "{message}");
+        }
+        let pci = Transport::Pci;
         let serial = DiskConfig { serial: "x".repeat(21), ..disk("a") };
-        assert!(VirtioConfig { disks: vec![serial], rng: true }.check().unwrap_err().message.contains("serial="));
+        assert!(config(vec![serial], pci).check().unwrap_err().message.contains("serial="));
         let queues = DiskConfig { queues: 17, ..disk("a") };
-        assert!(VirtioConfig { disks: vec![queues], rng: true }.check().unwrap_err().message.contains("queues="));
+        assert!(config(vec![queues], pci).check().unwrap_err().message.contains("queues="));
     }
 
     #[test]
     fn slots_are_where_the_board_has_them() {
-        let slots = VirtioConfig { disks: vec![disk("a"), disk("b")], rng: true }.slots();
-        assert_eq!(slots.len(), 3);
+        let mut board = BoardDescription::virt(1, 0..1);
+        config(vec![disk("a"), disk("b")], Transport::Mmio).describe(&mut board);
+        let slots = &board.virtio_mmio;
+        assert_eq!((slots.len(), board.pcie, board.gic.its), (3, None, None));
         assert_eq!(slots[2].device.region.base, 0x0a00_0400);
         assert_eq!(slots[2].device.spi, 18);
     }
