@@ -76,8 +76,12 @@ int main(void) {
     // SGI to all but self (IRM), then to each.
     write_icc(1ul << 24 | 1ul << 40, ICC_SGI1R);
     isb();
-    spin_ms(20);
-    for (u64 i = 1; i < cpus; i++) check(got_sgi[i] >= 1, "broadcast SGI");
+    limit = counter() + 20 * read_sysreg(cntfrq_el0);
+    for (u64 i = 1; i < cpus; i++) {
+        while (!got_sgi[i] && counter() < limit) {
+        }
+        check(got_sgi[i] >= 1, "broadcast SGI");
+    }
     check_eq(got_sgi[0], 0, "not to self");
 
     // A mapping changes under this CPU: the new page is seen after TLBI.

@@ -4,6 +4,7 @@
 
 use crate::tools::{CROSS_GCC, build_dir, crate_dir, must_succeed};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Builds `guests/NAME.c` and returns the ELF file.
 ///
@@ -12,9 +13,11 @@ use std::path::PathBuf;
 #[must_use]
 pub fn build(name: &str) -> PathBuf {
     let sources = crate_dir().join("guests");
-    // Tests run in parallel processes: each builds under a name of its own and renames.
+    // Tests run in parallel, as threads and as processes: each builds under a name of its own and renames.
+    static BUILDS: AtomicU32 = AtomicU32::new(0);
+    let build = BUILDS.fetch_add(1, Ordering::Relaxed);
     let elf = build_dir().join(format!("{name}.elf"));
-    let partial = build_dir().join(format!("{name}.{}.partial", std::process::id()));
+    let partial = build_dir().join(format!("{name}.{}.{build}.partial", std::process::id()));
     let mut gcc = CROSS_GCC.command();
     gcc.args(["-O2", "-ffreestanding", "-nostdlib", "-static", "-mgeneral-regs-only", "-mstrict-align", "-fno-pic"])
         .args(["-Wall", "-Werror", "-Wl,--build-id=none,--no-warn-rwx-segments", "-T"])

@@ -81,10 +81,14 @@ pub const CTX: i32 = hot(offset_of!(Hot, ctx));
 pub const CHANGES: i32 = hot(offset_of!(Hot, changes));
 /// The count that fragments are up to date with.
 pub const CHANGES_SEEN: i32 = hot(offset_of!(Hot, changes_seen));
+/// Pointer to the line by which the counter is read.
+pub const CLOCK: i32 = hot(offset_of!(Hot, clock));
 /// The address space or a control changed.
 pub const CONTEXT_DIRTY: i32 = (offset_of!(JitCpu, vcpu) + offset_of!(Vcpu, context_dirty)) as i32 - BIAS;
 /// A broadcast TLBI waits for its DSB.
 pub const SHOOT_PENDING: i32 = (offset_of!(JitCpu, vcpu) + offset_of!(Vcpu, shoot_pending)) as i32 - BIAS;
+/// A store-release waits for its fence (a byte).
+pub const FENCE: i32 = hot(offset_of!(Hot, fence));
 /// Scratch of thunks.
 pub const TMP: i32 = hot(offset_of!(Hot, tmp));
 /// Exit taken.

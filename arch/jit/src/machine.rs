@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use cpu::clock::Published;
 use cpu::mmu::{AccessKind, Privilege};
 use cpu::sysreg::Slot as Sys;
 use cpu::{Conduit, Exception, Stop, Syndrome, Trap, Vcpu};
@@ -83,8 +84,12 @@ pub struct Hot {
     pub changes: *const AtomicU64,
     /// What of it `fragments` has followed.
     pub changes_seen: u64,
+    /// The line by which the counter is read; the clock belongs to `vcpu.vm`.
+    pub clock: *const Published,
     /// A zero.
     pub zero: u64,
+    /// Not 0: a store-release was a plain store, so a load-acquire needs a fence first.
+    pub fence: u64,
     /// Context of EL0.
     pub ctx_el0: *mut Context,
     /// Context of EL1.
@@ -170,8 +175,10 @@ impl JitCpu {
             pc_page: 0,
             req,
             changes: vcpu.vm.code.changes_word(),
+            clock: std::ptr::from_ref(vcpu.vm.clock.published()),
             changes_seen: 0,
             zero: 0,
+            fence: 0,
             ctx_el0: contexts.nothing(),
             ctx_el1: contexts.el1(),
             ctx: contexts.el1(),
@@ -299,7 +306,15 @@ impl JitCpu {
         }
         // It may have been anything: SPSel for one changes what code is specialised for.
         self.vcpu.context_dirty = true;
+        self.pay_fence();
         self.vcpu.step()
+    }
+
+    /// The interpreter's loads know nothing of a fence that generated code has put off.
+    fn pay_fence(&mut self) {
+        if std::mem::take(&mut self.hot.fence) != 0 {
+            std::sync::atomic::fence(Ordering::SeqCst);
+        }
     }
 
     fn count_interp(&mut self) {
@@ -543,6 +558,7 @@ impl JitCpu {
         if self.shared.options.count_interp {
             self.count_interp();
         }
+        self.pay_fence();
         let next = self.vcpu.arch.pc.wrapping_add(4);
         let el = self.vcpu.arch.el;
         self.vcpu.arch.nzcv = to_nzcv(self.hot.flags);

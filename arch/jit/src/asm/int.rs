@@ -597,6 +597,11 @@ impl Asm {
         self.bytes(&[0x0f, 0x31]);
     }
 
+    /// `lfence`: nothing behind it begins before everything in front of it is complete.
+    pub fn lfence(&mut self) {
+        self.bytes(&[0x0f, 0xae, 0xe8]);
+    }
+
     /// `pause`.
     pub fn pause(&mut self) {
         self.bytes(&[0xf3, 0x90]);

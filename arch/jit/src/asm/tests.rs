@@ -287,6 +287,7 @@ fn plain_bytes() {
         (Asm::clc, "clc"),
         (Asm::stc, "stc"),
         (Asm::rdtsc, "rdtsc"),
+        (Asm::lfence, "lfence"),
         (Asm::pause, "pause"),
         (Asm::ud2, "ud2"),
         (Asm::vzeroupper, "vzeroupper"),

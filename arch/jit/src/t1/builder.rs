@@ -140,6 +140,15 @@ impl Builder<'_> {
         self.insns.get(self.i + 1).filter(|_| self.info.get(self.i + 1).is_some_and(|i| !i.dead))
     }
 
+    /// The instruction before, if control came from it and from nowhere else.
+    #[must_use]
+    pub fn previous_fusable(&self) -> Option<&Insn> {
+        if !self.optimise.has(Optimisation::PairFusion) || self.labels.get(self.i).copied().flatten().is_some() {
+            return None;
+        }
+        self.insns.get(self.i.checked_sub(1)?)
+    }
+
     /// True if the next instruction is a full barrier too, so that this one can be left out.
     #[must_use]
     pub fn fence_follows(&self) -> bool {

@@ -9,6 +9,8 @@ pub mod builder;
 mod exits;
 pub mod flags;
 mod fp_flags;
+#[cfg(test)]
+mod golden;
 pub mod lower;
 pub mod mem;
 pub mod pure;

@@ -4,7 +4,8 @@ use isa::insn::{
     AluUn, BitfieldOp, CondSelectOp, DataOp2, Extend, Insn, LogicalOp, MoveWideOp, Shift as ArmShift, Size,
 };
 
-use crate::asm::{Alu, Cc, Gpr, Mem, Rm, Section, Shift, Sz, Unary};
+use crate::asm::{Alu, Cc, Gpr, Mem, Rm, Section, Shift, Sz, Unary, VLen, Xmm, ops};
+use crate::constants::BIT_REVERSE;
 use crate::t1::builder::Builder;
 use crate::t1::flags::{Op2, Polarity, Recipe, RecipeOp, from_nzcv};
 use crate::t1::regs::{SP, ZR, or_sp, pin};
@@ -597,6 +598,17 @@ fn data1(b: &mut Builder<'_>, sf: bool, op: AluUn, rd: u8, rn: u8) -> bool {
             b.a.andn(sz, RAX, RDX, RAX);
             b.a.alu(Alu::Or, sz, RAX, RCX);
             b.set(rd, RAX);
+        }
+        AluUn::Rbit if b.host.gfni => {
+            b.begin(&[rd], false);
+            let d = b.d(rd, RAX);
+            let (to, from) = if sf { (ops::VMOVQ, ops::VMOVQ_ST) } else { (ops::VMOVD, ops::VMOVD_ST) };
+            let src = b.rm(rn, RAX);
+            b.a.v2(to, VLen::L128, Xmm(0), src);
+            b.a.v3i(ops::VGF2P8AFFINEQB, VLen::L128, Xmm(0), Xmm(0), BIT_REVERSE, 0);
+            b.a.vst(from, VLen::L128, d, Xmm(0));
+            b.a.bswap(sz, d);
+            b.set(rd, d);
         }
         AluUn::Rbit => {
             b.begin(&[rd], true);

@@ -1,10 +1,11 @@
 //! Atomics, acquire and release, exclusives. x86-TSO orders everything but a store before a later load: stores with release
-//! semantics are exchanges, everything else is plain.
+//! semantics are exchanges, or plain stores that leave a fence due for the next load-acquire; everything else is plain.
 
 use isa::insn::{AtomicOp, Insn, LoadExt, Size};
 
 use crate::asm::{Alu, Cc, Gpr, Label, Lock, Mem, Section, Shift, Sz, Unary};
 use crate::env;
+use crate::optimisations::Optimisation;
 use crate::t1::builder::Builder;
 use crate::t1::mem::Access;
 use crate::t1::regs::{ENV, ZR, or_sp};
@@ -16,8 +17,11 @@ const RDX: Gpr = Gpr::RDX;
 /// Lower one instruction of this family; false if it has no lowering.
 pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
     match *insn {
-        Insn::LoadAcquire { size, ext, rt, rn, offset, .. } => {
+        Insn::LoadAcquire { size, ext, rt, rn, offset, pc, .. } => {
             b.begin(&[rt], true);
+            if !pc {
+                pay_fence(b);
+            }
             let m = b.access_at(rn, i64::from(offset), &aligned(size, false));
             let d = b.d(rt, RAX);
             let to = if ext == LoadExt::SignTo64 { Sz::Q } else { Sz::D };
@@ -36,7 +40,12 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
             b.begin(&[], true);
             let m = b.access_at(rn, i64::from(offset), &aligned(size, true));
             b.load_x(RCX, rt);
-            b.a.xchg(sz(size), m, RCX);
+            if b.optimise.has(Optimisation::DeferredFences) {
+                b.a.store(sz(size), m, RCX);
+                b.a.store_imm(Sz::B, Mem::b(ENV, env::FENCE), 1);
+            } else {
+                b.a.xchg(sz(size), m, RCX);
+            }
         }
         Insn::AtomicRmw { size, op, rs, rt, rn, .. } => {
             b.begin(&[rt], true);
@@ -60,8 +69,11 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
             b.a.lea(Sz::Q, RDX, m);
             compare_swap_pair(b, size == Size::X, rs, rt);
         }
-        Insn::LoadExclusive { size, rt, rn, .. } => {
+        Insn::LoadExclusive { size, acquire, rt, rn } => {
             b.begin(&[rt], true);
+            if acquire {
+                pay_fence(b);
+            }
             let m = b.access_at(rn, 0, &aligned(size, false));
             match size {
                 Size::B | Size::H => b.a.movzx(sz(size), RCX, m),
@@ -70,8 +82,11 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
             claim(b, m, size.bytes());
             b.set(rt, RCX);
         }
-        Insn::LoadExclusivePair { size, rt, rt2, rn, .. } => {
+        Insn::LoadExclusivePair { size, acquire, rt, rt2, rn } => {
             b.begin(&[rt, rt2], true);
+            if acquire {
+                pay_fence(b);
+            }
             let m = b.access_at(rn, 0, &aligned_pair(size, false));
             b.a.load(Sz::Q, RCX, m);
             if size == Size::X {
@@ -124,6 +139,24 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
         _ => return false,
     }
     true
+}
+
+/// In front of a load-acquire: a store-release before it was a plain store, which x86 lets this load pass and Arm does not. Loads that are
+/// locked operations, and barriers, order it by themselves; so do LDAPR and plain loads, which need no order.
+fn pay_fence(b: &mut Builder<'_>) {
+    if !b.optimise.has(Optimisation::DeferredFences) {
+        return;
+    }
+    let (due, done) = (b.a.label(), b.a.label());
+    b.a.alu_imm(Alu::Cmp, Sz::B, Mem::b(ENV, env::FENCE), 0);
+    b.a.jcc(Cc::Ne, due);
+    b.a.bind(done);
+    let old = b.a.switch(Section::Cold);
+    b.a.bind(due);
+    b.a.store_imm(Sz::B, Mem::b(ENV, env::FENCE), 0);
+    b.a.alu_mr(Lock::Yes, Alu::Or, Sz::D, Mem::b(Gpr::RSP, -8), RAX);
+    b.a.jmp(done);
+    b.a.switch(old);
 }
 
 /// Fields of the exclusive monitor. Generated code keeps the virtual address in its first word; a store-exclusive that is executed

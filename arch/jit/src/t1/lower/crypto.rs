@@ -1,6 +1,6 @@
 //! AES, SHA-1 and SHA-256 steps by the host's own, and CRC-32 by carry-less multiplication.
 
-use isa::insn::{AesOp, Insn, ShaOp, Size, VecWidth};
+use isa::insn::{AesOp, Insn, ShaOp, Size, VecBinOp, VecWidth};
 
 use crate::asm::{Alu, Gpr, Shift, Sz, VLen, Xmm, ops};
 use crate::constants::{CRC32, SHA1_K};
@@ -102,48 +102,105 @@ fn sha(b: &mut Builder<'_>, op: ShaOp, rd: u8, rn: u8, rm: u8) -> bool {
         ShaOp::Sha1su0 => {
             let old = b.v(rd, X0);
             let n = b.v(rn, X1);
-            b.a.v3i(ops::VPALIGNR, L, X1, n, old, 8);
-            b.v128(ops::VPXOR, X0, old, X1);
             let m = b.vm(rm);
-            b.finish_op(ops::VPXOR, rd, X0, m, VecWidth::Q16);
+            b.a.v3i(ops::VPALIGNR, L, X1, n, old, 8);
+            b.v128(ops::VPXOR, X0, old, m);
+            b.finish_op(ops::VPXOR, rd, X0, X1, VecWidth::Q16);
         }
         ShaOp::Sha1su1 => {
             let n = b.v(rn, X1);
             b.a.vshift(ops::VPSRLDQ, L, X1, n, 4);
             let old = b.vm(rd);
             b.v128(ops::VPXOR, X1, X1, old);
-            rotate_left_1(b, X0, X1, X2);
             // The last word also gets the first one, rotated by two.
-            b.a.vshift(ops::VPSLLDQ, L, X3, X0, 12);
-            rotate_left_1(b, X1, X3, X2);
+            b.a.vshift(ops::VPSLLDQ, L, X3, X1, 12);
+            rotate_left(b, X0, X1, X2, 1);
+            rotate_left(b, X1, X3, X2, 2);
             b.finish_op(ops::VPXOR, rd, X0, X1, VecWidth::Q16);
         }
     }
     true
 }
 
-/// `d` = words of `n` rotated left by one.
-fn rotate_left_1(b: &mut Builder<'_>, d: Xmm, n: Xmm, scratch: Xmm) {
-    b.a.vshift(ops::VPSRLD_I, L, scratch, n, 31);
-    b.a.vshift(ops::VPSLLD_I, L, d, n, 1);
+/// `d` = words of `n` rotated left by `by`; not in place.
+fn rotate_left(b: &mut Builder<'_>, d: Xmm, n: Xmm, scratch: Xmm, by: u8) {
+    if b.host.avx512 {
+        return b.a.vshift(ops::VPROLD, L, d, n, by);
+    }
+    b.a.vshift(ops::VPSRLD_I, L, scratch, n, 32 - by);
+    b.a.vshift(ops::VPSLLD_I, L, d, n, by);
     b.v128(ops::VPOR, d, d, scratch);
 }
 
-/// Four rounds. The host keeps the state as ABEF and CDGH, highest element first, and does two rounds at a time with the words in xmm0, after which the old ABEF is
-/// the new CDGH.
+/// What SHA256H and the SHA256H2 behind it have in common.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pair {
+    /// Nothing.
+    None,
+    /// The same state: SHA256H2 has a copy of the first half, so both are halves of the same four rounds.
+    SameRounds,
+    /// SHA256H2 goes on from the result of SHA256H.
+    NextRounds,
+}
+
+/// How the instruction behind SHA256H `rd, rn, rm` goes on.
+fn pair_behind(b: &Builder<'_>, rd: u8, rn: u8, rm: u8) -> Pair {
+    let Some(&Insn::CryptoSha { op: ShaOp::Sha256h2, rd: d, rn: n, rm: m }) = b.peek_fusable() else {
+        return Pair::None;
+    };
+    if d != rn || m != rm || d == rm || rd == rm || rd == rn {
+        return Pair::None;
+    }
+    if n == rd {
+        return Pair::NextRounds;
+    }
+    let copied = matches!(
+        b.previous_fusable(),
+        Some(&Insn::VecBin { op: VecBinOp::Orr, width: VecWidth::Q16, rd: copy, rn: from, rm: same, .. })
+            if copy == n && from == rd && same == rd
+    );
+    if copied && n != rm && n != rn { Pair::SameRounds } else { Pair::None }
+}
+
+/// Four rounds on the state in X2 (ABEF) and X3 (CDGH), with the words of `rm`. The host keeps the state in these halves, highest element
+/// first, and does two rounds at a time with the words in xmm0, after which the old ABEF is the new CDGH.
+fn four_rounds(b: &mut Builder<'_>, rm: u8) {
+    b.v_copy(rm, X0);
+    b.a.sha(SHA256RNDS2, X3, X2);
+    b.a.v2i(ops::VPSHUFD, L, X0, X0, 0x0e);
+    b.a.sha(SHA256RNDS2, X2, X3);
+}
+
+/// `rd` = the half ABCD (or EFGH) of the state in X2 (ABEF) and X3 (CDGH).
+fn half_of_state(b: &mut Builder<'_>, rd: u8, second: bool) {
+    let d = b.dv(rd, X0);
+    b.a.v3i(ops::VSHUFPS, L, d, X2, X3, if second { 0x11 } else { 0xbb });
+    b.set_v(rd, d);
+}
+
+/// SHA256H or SHA256H2, the first with the second behind it where they share work.
 fn sha256_rounds(b: &mut Builder<'_>, second: bool, rd: u8, rn: u8, rm: u8) {
+    let pair = if second { Pair::None } else { pair_behind(b, rd, rn, rm) };
     let (abcd, efgh) = if second { (rn, rd) } else { (rd, rn) };
     let x = b.v(abcd, X1);
     let y = b.v(efgh, X2);
     b.a.v3i(ops::VSHUFPS, L, X3, y, x, 0xbb);
     b.a.v3i(ops::VSHUFPS, L, X2, y, x, 0x11);
-    b.v_copy(rm, X0);
-    b.a.sha(SHA256RNDS2, X3, X2);
-    b.a.v2i(ops::VPSHUFD, L, X0, X0, 0x0e);
-    b.a.sha(SHA256RNDS2, X2, X3);
-    let d = b.dv(rd, X0);
-    b.a.v3i(ops::VSHUFPS, L, d, X2, X3, if second { 0x11 } else { 0xbb });
-    b.set_v(rd, d);
+    four_rounds(b, rm);
+    half_of_state(b, rd, second);
+    match pair {
+        Pair::None => return,
+        Pair::SameRounds => {}
+        Pair::NextRounds => {
+            // ABCD is new, EFGH is still the old one.
+            let y = b.v(efgh, X1);
+            b.a.v3i(ops::VSHUFPS, L, X3, y, X3, 0xeb);
+            b.a.v3i(ops::VSHUFPS, L, X2, y, X2, 0xe1);
+            four_rounds(b, rm);
+        }
+    }
+    half_of_state(b, rn, true);
+    b.skip_next();
 }
 
 /// Four rounds. The host has the first word in the highest element and adds the constant of the round itself, which the guest has done already.

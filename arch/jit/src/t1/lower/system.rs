@@ -1,10 +1,14 @@
 //! System instructions: hints, barriers, PSTATE fields and system registers that are plain storage.
 
+use std::mem::offset_of;
+
+use cpu::clock::Published;
 use cpu::sysreg::{self, Effect, El0, Row, Rw, SysEnc, Via};
 use isa::insn::{BarrierTypes, Insn, PstateField};
 
 use crate::asm::{Alu, Cc, Gpr, Lock, Mem, Section, Shift, Sz, VLen, Xmm, ops};
 use crate::env;
+use crate::optimisations::Optimisation;
 use crate::t1::builder::Builder;
 use crate::t1::mem::Access;
 use crate::t1::regs::ENV;
@@ -25,6 +29,9 @@ const FPSR_MASK: i32 = 0x0800_009f;
 const CTR: (u32, u32, u32, u32, u32) = (3, 3, 0, 0, 1);
 const DCZID: (u32, u32, u32, u32, u32) = (3, 3, 0, 0, 7);
 const SP_EL0: (u32, u32, u32, u32, u32) = (3, 0, 4, 1, 0);
+
+const CNTPCT: (u32, u32, u32, u32, u32) = (3, 3, 14, 0, 1);
+const CNTVCT: (u32, u32, u32, u32, u32) = (3, 3, 14, 0, 2);
 
 fn is(enc: isa::insn::SysEnc, e: (u32, u32, u32, u32, u32)) -> bool {
     enc.0 == isa::insn::SysEnc::new(e.0, e.1, e.2, e.3, e.4).0
@@ -73,6 +80,9 @@ fn isb(b: &mut Builder<'_>) {
     b.a.jcc(Cc::Ne, cold);
     b.a.alu_imm(Alu::Cmp, Sz::B, Mem::b(ENV, env::CONTEXT_DIRTY), 0);
     b.a.jcc(Cc::Ne, cold);
+    if counter_may_follow(b) {
+        b.a.lfence();
+    }
     let old = b.a.switch(Section::Cold);
     b.a.bind(cold);
     b.cold_store_flags();
@@ -80,6 +90,48 @@ fn isb(b: &mut Builder<'_>) {
     b.a.mov_imm(Gpr::RDX, u64::from(reason::ISB));
     b.a.jmp_abs(b.thunks.leave_for);
     b.a.switch(old);
+}
+
+/// True if the instruction behind the current one may read the counter: it must not be read before this one then.
+fn counter_may_follow(b: &Builder<'_>) -> bool {
+    match b.insns.get(b.i + 1) {
+        Some(Insn::Mrs { enc, .. }) => is(*enc, CNTVCT) || is(*enc, CNTPCT),
+        Some(_) => false,
+        None => true,
+    }
+}
+
+/// CNTVCT_EL0 or CNTPCT_EL0 by the published line, as `cpu::clock::Published::read` does it. RDTSC may run ahead of what precedes, as the counter may
+/// be read ahead on Arm; an ISB in front has an LFENCE.
+fn counter(b: &mut Builder<'_>, virtual_one: bool, rt: u8) {
+    let rdx = Gpr::RDX;
+    let field = |offset: usize| Mem::b(RCX, i32::try_from(offset).unwrap_or(0));
+    b.begin(&[rt], true);
+    let slow = b.interp_cold();
+    if !b.mode.el1 {
+        // CNTKCTL_EL1.EL0VCTEN or EL0PCTEN.
+        let allowed = if virtual_one { 2 } else { 1 };
+        b.a.test_imm(Sz::B, Mem::b(ENV, env::sys(sysreg::Slot::CNTKCTL_EL1)), allowed);
+        b.a.jcc(Cc::E, slow);
+    }
+    b.a.load(Sz::Q, RCX, Mem::b(ENV, env::CLOCK));
+    b.a.load(Sz::Q, RAX, field(offset_of!(Published, sequence)));
+    b.a.store(Sz::Q, Mem::b(ENV, env::TMP), RAX);
+    b.a.test_imm(Sz::B, RAX, 1);
+    b.a.jcc(Cc::Ne, slow);
+    b.a.rdtsc();
+    b.a.shift_imm(Shift::Shl, Sz::Q, rdx, 32);
+    b.a.alu(Alu::Or, Sz::Q, rdx, RAX);
+    b.a.alu(Alu::Sub, Sz::Q, rdx, field(offset_of!(Published, start)));
+    b.a.alu(Alu::Cmp, Sz::Q, rdx, field(offset_of!(Published, valid)));
+    b.a.jcc(Cc::Ae, slow);
+    b.a.mulx(Sz::Q, rdx, RAX, field(offset_of!(Published, rate)));
+    b.a.shrd(Sz::Q, RAX, rdx, 32);
+    b.a.alu(Alu::Add, Sz::Q, RAX, field(offset_of!(Published, base)));
+    b.a.load(Sz::Q, rdx, field(offset_of!(Published, sequence)));
+    b.a.alu(Alu::Cmp, Sz::Q, rdx, Mem::b(ENV, env::TMP));
+    b.a.jcc(Cc::Ne, slow);
+    b.set(rt, RAX);
 }
 
 /// Cache maintenance by address and DC ZVA at EL1.
@@ -170,6 +222,10 @@ fn mrs(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
         b.a.pext(Sz::D, d, RAX, RCX);
         b.a.shift_imm(Shift::Shl, Sz::D, d, 28);
         b.set(rt, d);
+        return true;
+    }
+    if (is(enc, CNTVCT) || is(enc, CNTPCT)) && b.optimise.has(Optimisation::CounterCode) {
+        counter(b, is(enc, CNTVCT), rt);
         return true;
     }
     let at = if is(enc, SP_EL0) && b.mode.el1 && b.mode.sp_elx {
