@@ -60,6 +60,9 @@ struct State {
     modem: u32,
     /// Reads of `FR` in a row that found nothing.
     polls: u8,
+    /// The receive interrupt has just been enabled and nothing has come since.
+    #[serde(default)]
+    opening: bool,
     /// The host has characters that were not taken. The host of another process has its own.
     #[serde(skip)]
     owed: bool,
@@ -85,6 +88,7 @@ impl State {
             dmacr: 0,
             modem: 0,
             polls: 0,
+            opening: false,
             owed: false,
             level: false,
         }
@@ -107,9 +111,22 @@ impl State {
         level.min(self.depth())
     }
 
+    /// Characters interrupt the guest.
+    fn listens(&self) -> bool {
+        self.imsc & (spec::INT_RX | spec::INT_RT) != 0
+    }
+
+    /// Sets the interrupt mask. Linux enables the receive interrupt for a moment before it resets the port and throws
+    /// away what has come: the first offer after that moment is refused, unless the line was configured since.
+    fn write_mask(&mut self, value: u32) {
+        let listened = self.listens();
+        self.imsc = value & spec::INT_ALL;
+        self.opening = self.listens() && (self.opening || !listened);
+    }
+
     /// How many characters from outside the guest wants now.
     fn room(&self) -> usize {
-        let waits = self.imsc & (spec::INT_RX | spec::INT_RT) != 0 || self.polls >= POLLS_THAT_WAIT;
+        let waits = self.listens() && !self.opening || self.polls >= POLLS_THAT_WAIT;
         if waits && self.cr & (spec::CR_RXE | spec::CR_LBE) == spec::CR_RXE {
             self.depth().saturating_sub(self.fifo.len())
         } else {
@@ -225,6 +242,7 @@ impl State {
             spec::LCR_H => self.write_line_control(value & 0xff),
             spec::CR => {
                 self.cr = value & spec::CR_FIELDS;
+                self.opening &= self.cr & spec::CR_RXE == 0;
                 self.settle_modem();
             }
             spec::IFLS => {
@@ -233,7 +251,7 @@ impl State {
                     self.ris &= !spec::INT_RX;
                 }
             }
-            spec::IMSC => self.imsc = value & spec::INT_ALL,
+            spec::IMSC => self.write_mask(value),
             spec::ICR => self.ris &= !value,
             spec::DMACR => self.dmacr = value & 7,
             _ => {}
@@ -266,7 +284,9 @@ impl Pl011 {
         self.change(|state| {
             let taken = state.room().min(bytes.len());
             bytes.iter().take(taken).for_each(|&b| state.push(b.into()));
-            state.owed = taken < bytes.len();
+            // A refusal because the port is opening is not called off by the next register access: the host offers
+            // again after a while.
+            state.owed = taken < bytes.len() && !std::mem::take(&mut state.opening);
             taken
         })
     }
@@ -364,6 +384,7 @@ impl MmioDevice for Pl011 {
                 dmacr: saved.dmacr & 7,
                 modem: saved.modem & spec::FR_MODEM,
                 polls: saved.polls,
+                opening: saved.opening,
                 owed: state.owed,
                 level: state.level,
             };

@@ -43,6 +43,7 @@ impl Rig {
         rig.write(LCR_H, 0x70);
         rig.write(CR, 0x301);
         rig.write(IMSC, INT_RX | INT_RT);
+        rig.write(CR, 0xf01);
         rig
     }
 
@@ -207,8 +208,24 @@ fn what_is_typed_early_waits_for_the_driver() {
     }
     assert_eq!((rig.uart.can_receive(), rig.wanted()), (0, 0));
     rig.write(IMSC, INT_RX | INT_RT);
+    assert_eq!(rig.wanted(), 0, "the port is not open yet");
+    rig.write(CR, 0xf01);
     assert_eq!(rig.wanted(), 1);
     assert_eq!(rig.uart.receive(b"ls"), 2);
+}
+
+#[test]
+fn an_interrupt_enabled_for_a_moment_takes_nothing() {
+    let rig = Rig::new();
+    rig.write(LCR_H, 0x70);
+    rig.write(CR, 0x301);
+    rig.write(IMSC, INT_RX | INT_RT);
+    assert_eq!(rig.uart.receive(b"ls"), 0);
+    rig.write(IMSC, 0);
+    assert_eq!((rig.uart.can_receive(), rig.wanted()), (0, 0));
+    rig.write(IMSC, INT_RX | INT_RT);
+    assert_eq!(rig.uart.receive(b"ls"), 0);
+    assert_eq!(rig.uart.receive(b"ls"), 2, "a driver that configures nothing more gets it at the second offer");
 }
 
 #[test]
