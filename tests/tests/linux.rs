@@ -78,6 +78,24 @@ fn reboot_boots_again() {
 }
 
 #[test]
+fn what_is_piped_in_is_all_read() {
+    let guest = debian("bookworm", "linux-image-cloud-arm64");
+    for _ in 0..3 {
+        let mut command = tests::monitor::run_with(ENGINE);
+        command.arg("--kernel").arg(&guest.kernel).arg("--initrd").arg(&guest.initrd);
+        let mut vmm = tests::process::start(&mut command);
+        vmm.send("echo 'first l'ine\necho 'second l'ine\npoweroff -f\n");
+        let finished = vmm.finish(BOOT_LIMIT);
+        assert_eq!(finished.status.code(), Some(0), "{}{}", finished.stdout, finished.stderr);
+        assert!(
+            finished.stdout.contains("first line") && finished.stdout.contains("second line"),
+            "{}",
+            finished.stdout
+        );
+    }
+}
+
+#[test]
 fn a_kernel_panic_has_a_status_of_its_own() {
     let guest = debian("bookworm", "linux-image-cloud-arm64");
     let shell = Shell::boot(ENGINE, &guest, 1, "512M", "quiet");
