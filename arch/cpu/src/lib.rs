@@ -19,6 +19,7 @@ pub mod outside;
 mod pmu;
 pub mod ram;
 mod random;
+pub mod rehearsal;
 mod report;
 mod save;
 pub mod shared;

@@ -185,6 +185,7 @@ impl Vcpu {
         if plain && who == self.privilege() {
             self.tlb.fill_fast(va, host, t.readable, t.writable, false);
         }
+        let host = self.backing(host, t.pa, kind == AccessKind::Write);
         Ok(Target::Ram(HostAddress::from_ram(host)))
     }
 
@@ -243,7 +244,10 @@ impl Vcpu {
         for i in 0..size {
             let pa = if i < in_first { first.pa + i } else { next.pa + (i - in_first) };
             let byte = match self.vm.ram.host(pa, 1) {
-                Some(host) => HostAddress::from_ram(host.expose_provenance()).load(1),
+                Some(host) => {
+                    let host = host.expose_provenance();
+                    HostAddress::from_ram(self.backing(host, pa, false)).load(1)
+                }
                 None => self.device_read(va, pa, 1)?,
             };
             value |= byte << (8 * i);
@@ -258,7 +262,10 @@ impl Vcpu {
             let pa = if i < in_first { first.pa + i } else { next.pa + (i - in_first) };
             let byte = value >> (8 * i) & 0xff;
             match self.vm.ram.host(pa, 1) {
-                Some(host) => HostAddress::from_ram(host.expose_provenance()).store(1, byte),
+                Some(host) => {
+                    let host = host.expose_provenance();
+                    HostAddress::from_ram(self.backing(host, pa, true)).store(1, byte);
+                }
                 None => self.device_write(va, pa, 1, byte)?,
             }
         }
@@ -267,6 +274,9 @@ impl Vcpu {
 
     #[cold]
     fn device_read(&mut self, va: u64, pa: u64, size: u64) -> Result<u64, Trap> {
+        if self.rehearsal.as_mut().is_some_and(|r| r.refuses_device()) {
+            return Err(Trap::Exit);
+        }
         self.counters.mmio += 1;
         let result = if va & (size - 1) == 0 {
             self.outside.mmio_read(self.index, pa, size as u8)
@@ -283,6 +293,9 @@ impl Vcpu {
 
     #[cold]
     fn device_write(&mut self, va: u64, pa: u64, size: u64, value: u64) -> Result<(), Trap> {
+        if self.rehearsal.as_mut().is_some_and(|r| r.refuses_device()) {
+            return Err(Trap::Exit);
+        }
         self.counters.mmio += 1;
         let value = if size < 8 { value & ((1 << (8 * size)) - 1) } else { value };
         let result = if va & (size - 1) == 0 {
@@ -303,7 +316,7 @@ impl Vcpu {
         result.map_err(|_| self.data_fault(Fault::External, true, va))
     }
 
-    /// Host address and physical address for an atomic access: aligned, Normal memory, RAM.
+    /// Host address and what the exclusive monitor calls the place (its physical address) for an atomic access: aligned, Normal memory, RAM.
     fn atomic_target(&mut self, va: u64, size: u64, kind: AccessKind) -> Result<(HostAddress, u64), Trap> {
         let write = kind == AccessKind::Write;
         self.check_alignment(va, size, true, write)?;
@@ -311,7 +324,11 @@ impl Vcpu {
         let t = self.translate_access(va, size, kind, who)?;
         match self.vm.ram.host(t.pa, size) {
             Some(host) if !t.attributes.is_device() || self.arch.sys(Slot::SCTLR_EL1) & 1 == 0 => {
-                Ok((HostAddress::from_ram(host.expose_provenance()), t.pa))
+                let host = host.expose_provenance();
+                let backing = self.backing(host, t.pa, write);
+                // Generated code keeps the virtual address in the monitor: where both run, so does the interpreter.
+                let key = if self.rehearsal.is_some() { va } else { t.pa };
+                Ok((HostAddress::from_ram(backing), key))
             }
             // With the MMU off all memory is Device: exclusives on RAM are let through, as common hardware does; elsewhere they abort.
             _ => Err(self.data_fault(Fault::UnsupportedAtomic, write, va)),
@@ -423,7 +440,8 @@ impl Vcpu {
         self.check_watchpoints(start, ZVA_BYTES, true, u8::from(who.el1))?;
         match self.vm.ram.host(t.pa & !(ZVA_BYTES - 1), ZVA_BYTES) {
             Some(host) if !t.attributes.is_device() => {
-                let host = HostAddress::from_ram(host.expose_provenance());
+                let host = host.expose_provenance();
+                let host = HostAddress::from_ram(self.backing(host, t.pa & !(ZVA_BYTES - 1), true));
                 self.warm_write(start, host);
                 host.zero64();
                 Ok(())

@@ -123,6 +123,8 @@ pub struct Vcpu {
     pub tlbi_log: Option<Vec<TlbiOp>>,
     /// Set when the address space, EL, PAN or a translation control changed, for an engine with contexts of its own; it clears it.
     pub context_dirty: bool,
+    /// Private memory for [rehearsals](crate::rehearsal); `None` but in comparisons of engines.
+    pub rehearsal: Option<Box<crate::rehearsal::Rehearsal>>,
     /// GIC CPU interface.
     pub gic: CpuInterface,
     pub(crate) features: PeFeatures,
@@ -163,6 +165,7 @@ impl Vcpu {
             ring: Ring::new(),
             tlbi_log: None,
             context_dirty: true,
+            rehearsal: None,
             gic: CpuInterface::default(),
             features: PeFeatures::of(&vm.config),
             debug: DebugState::default(),

@@ -43,6 +43,18 @@ pub struct JitCounters {
     pub pages_dropped: u64,
     /// Times the whole code cache was dropped.
     pub flushes: u64,
+    /// Lockstep: units compared.
+    pub check_units: u64,
+    /// ... guest instructions in them.
+    pub check_insns: u64,
+    /// ... units that are not compared.
+    pub check_alone: u64,
+    /// ... units that differed because somebody else wrote the memory between the two runs.
+    pub check_raced: u64,
+    /// ... words of memory beside those written that somebody changed.
+    pub check_strays: u64,
+    /// ... units whose FPSR.UFC differed as it may.
+    pub check_late_tininess: u64,
 }
 
 impl JitCounters {
@@ -70,6 +82,12 @@ impl JitCounters {
             ("tlbi", self.tlbi),
             ("pages_dropped", self.pages_dropped),
             ("flushes", self.flushes),
+            ("check_units", self.check_units),
+            ("check_insns", self.check_insns),
+            ("check_alone", self.check_alone),
+            ("check_raced", self.check_raced),
+            ("check_strays", self.check_strays),
+            ("check_late_tininess", self.check_late_tininess),
         ];
         for (name, value) in rows {
             // Writing to a String cannot fail.

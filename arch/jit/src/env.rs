@@ -83,6 +83,8 @@ pub const CHANGES: i32 = hot(offset_of!(Hot, changes));
 pub const CHANGES_SEEN: i32 = hot(offset_of!(Hot, changes_seen));
 /// Pointer to the line by which the counter is read.
 pub const CLOCK: i32 = hot(offset_of!(Hot, clock));
+/// In a lockstep run: passes over loop heads that are left.
+pub const PASSES: i32 = hot(offset_of!(Hot, passes));
 /// The address space or a control changed.
 pub const CONTEXT_DIRTY: i32 = (offset_of!(JitCpu, vcpu) + offset_of!(Vcpu, context_dirty)) as i32 - BIAS;
 /// A broadcast TLBI waits for its DSB.

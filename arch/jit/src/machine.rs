@@ -33,11 +33,21 @@ pub struct Options {
     pub count_interp: bool,
     /// What to do for speed.
     pub optimise: Optimisations,
+    /// Compare each unit with the interpreter, see [`lockstep`].
+    pub check: bool,
+    /// Translate one instruction wrongly, so that a test can see that it is found.
+    pub seeded_fault: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cache_bytes: 48 << 20, count_interp: false, optimise: Optimisations::ALL }
+        Options {
+            cache_bytes: 48 << 20,
+            count_interp: false,
+            optimise: Optimisations::ALL,
+            check: false,
+            seeded_fault: false,
+        }
     }
 }
 
@@ -46,25 +56,33 @@ impl Default for Options {
 pub struct JitShared {
     options: Options,
     host: HostFeatures,
+    /// In a lockstep run: whose unit is compared.
+    turn: lockstep::Turn,
 }
 
 impl JitShared {
     /// For a host with these features, which has at least them.
     #[cfg(test)]
     pub(crate) fn with_host(options: Options, host: HostFeatures) -> Arc<JitShared> {
-        Arc::new(JitShared { options, host })
+        Arc::new(JitShared { options, host, turn: lockstep::Turn::default() })
     }
 
     /// Checks the host.
     ///
     /// # Errors
     /// Generated code cannot run here; the message says why and what to use instead.
-    pub fn new(options: Options) -> Result<Arc<JitShared>, Unsupported> {
+    pub fn new(mut options: Options) -> Result<Arc<JitShared>, Unsupported> {
         let mut host = detect()?;
         if !options.optimise.has(Optimisation::HostExtensions) {
             host = HostFeatures::default();
         }
-        Ok(Arc::new(JitShared { options, host }))
+        if options.check {
+            // Every unit comes back to the dispatcher.
+            for links in [Optimisation::Links, Optimisation::FarLinks] {
+                options.optimise = options.optimise.with(links, false);
+            }
+        }
+        Ok(Arc::new(JitShared { options, host, turn: lockstep::Turn::default() }))
     }
 }
 
@@ -80,6 +98,8 @@ pub struct Hot {
     pub pc_page: u64,
     /// The request word of the vCPU.
     pub req: *const AtomicU32,
+    /// In a lockstep run: passes over loop heads that are left.
+    pub passes: u32,
     /// The count of code changes of the machine.
     pub changes: *const AtomicU64,
     /// What of it `fragments` has followed.
@@ -139,6 +159,8 @@ pub struct JitCpu {
     scratch: Box<Scratch>,
     stop: Option<Stop>,
     fp_odd: bool,
+    /// The comparison with the interpreter, if that is asked for.
+    lockstep: Option<Box<lockstep::Lockstep>>,
 }
 
 // SAFETY: the raw pointers in `hot` lead to allocations that this value owns (contexts) or keeps alive (the request word, by `vcpu.shared`);
@@ -165,8 +187,13 @@ impl JitCpu {
         let scratch = Box::new(Scratch([0; 8192]));
         let empty = Slot::empty(std::ptr::from_ref(&*scratch).addr() as u64);
         let mut contexts = Contexts::new(thunks.indirect_miss, empty);
-        let req: *const AtomicU32 = &raw const vcpu.shared.req;
+        let mut req: *const AtomicU32 = &raw const vcpu.shared.req;
         let mut vcpu = *vcpu;
+        let lockstep = shared.options.check.then(|| Box::new(lockstep::Lockstep::new()));
+        if let Some(lockstep) = &lockstep {
+            vcpu.install_rehearsal();
+            req = &raw const *lockstep.no_request;
+        }
         vcpu.tlbi_log = Some(Vec::new());
         vcpu.context_dirty = true;
         let hot = Hot {
@@ -174,6 +201,7 @@ impl JitCpu {
             exit: 0,
             pc_page: 0,
             req,
+            passes: 0,
             changes: vcpu.vm.code.changes_word(),
             clock: std::ptr::from_ref(vcpu.vm.clock.published()),
             changes_seen: 0,
@@ -203,6 +231,7 @@ impl JitCpu {
             scratch,
             stop: None,
             fp_odd: false,
+            lockstep,
         }))
     }
 
@@ -239,7 +268,15 @@ impl JitCpu {
                 }
                 continue;
             };
-            match self.execute(host) {
+            let answer = if self.lockstep.is_some() {
+                match self.execute_in_lockstep(host) {
+                    Ok(answer) => answer,
+                    Err(stop) => return stop,
+                }
+            } else {
+                self.execute(host)
+            };
+            match answer {
                 reason::EXIT => link = self.take_exit().filter(|exit| self.may_link(*exit)),
                 reason::LOOKUP => self.counters.lookups += 1,
                 reason::SVC => {
@@ -427,6 +464,9 @@ impl JitCpu {
             let far = self.fragments.exit(exit).is_some_and(|e| !(0..4096).contains(&e.target)).then_some(pc);
             self.counters.links += u64::from(self.fragments.link(exit, id, far, &self.cache));
         }
+        if self.lockstep.is_some() {
+            return Some(host);
+        }
         self.contexts.note_exec(pc, mode.el1, t.global);
         // SAFETY: as above.
         unsafe { (*self.hot.ctx).jumps[jump_index(pc)] = JumpEntry { va: pc, host } };
@@ -455,6 +495,8 @@ impl JitCpu {
                 first_exit,
                 host: self.shared.host,
                 optimise: self.shared.options.optimise,
+                lockstep: self.shared.options.check,
+                seeded_fault: self.shared.options.seeded_fault,
             });
             let asm = &mut self.translator.asm;
             let (hot_len, cold_len) = (asm.len_of(Section::Hot), asm.len_of(Section::Cold));
@@ -496,6 +538,9 @@ impl JitCpu {
                 })
                 .collect();
             let id = self.fragments.insert(key, offset, hot, unit.flags_dead, exits.into_iter());
+            if let Some(lockstep) = &mut self.lockstep {
+                lockstep.note(hot, self.translator.shape());
+            }
             let c = &mut self.counters;
             c.fragments += 1;
             c.guest_insns += u64::from(unit.insns);
@@ -564,12 +609,20 @@ impl JitCpu {
         self.vcpu.arch.nzcv = to_nzcv(self.hot.flags);
         self.vcpu.arch.fpsr |= fpstate::cumulative(self.hot.mxcsr);
         self.hot.mxcsr = fpstate::mxcsr(self.vcpu.arch.fpcr);
+        if let Some(lockstep) = &self.lockstep
+            && lockstep.phase == lockstep::Phase::Compared
+        {
+            let answer = self.attempt_in_lockstep();
+            self.hot.flags = from_nzcv(self.vcpu.arch.nzcv);
+            return answer;
+        }
         if let Some(stop) = self.vcpu.step() {
             self.stop = Some(stop);
             return reason::STOP;
         }
         self.hot.flags = from_nzcv(self.vcpu.arch.nzcv);
-        if self.vcpu.arch.pc != next || self.vcpu.arch.el != el {
+        let device = self.lockstep.as_ref().is_some_and(|l| l.phase == lockstep::Phase::Device);
+        if self.vcpu.arch.pc != next || self.vcpu.arch.el != el || device {
             return reason::CHECK;
         }
         self.sync();
@@ -589,5 +642,6 @@ extern "sysv64" fn helper_miss(cpu: *mut JitCpu) -> u32 {
     unsafe { (*cpu).miss() }
 }
 
+pub(crate) mod lockstep;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod progress;
 pub mod run;
 pub mod size;
+pub mod translator;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -173,9 +174,9 @@ pub struct RunArgs {
     /// Print errors and the result as JSON objects on stderr
     #[arg(long)]
     pub json: bool,
-    /// With --engine jit and --stats: count by instruction what the interpreter executes
-    #[arg(long, hide = true)]
-    pub count_interpreted: bool,
+    /// Options of the translator
+    #[command(flatten)]
+    pub translator: translator::TranslatorArgs,
     /// Save the machine into FILE after SECS, and end (for tests of saved state)
     #[arg(long, value_name = "SECS:FILE", value_parser = parse_save, hide = true)]
     pub save_after: Option<SaveAfter>,
@@ -286,6 +287,7 @@ mod tests {
             "vmm run --timeout -1",
             "vmm run --engine fast",
             "vmm run --trace nothing",
+            "vmm run --jit-opt no-magic",
             "vmm run debian-demo --kernel K",
         ] {
             let status = main(line.split_whitespace().map(OsString::from));

@@ -29,7 +29,7 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
         print_out(&cpu::CpuConfig::MODELS.join("\n"));
         return Ok(ExitStatus::Success);
     }
-    let engine = engine::by_choice(args.engine, args.count_interpreted)?;
+    let engine = engine::by_choice(args.engine, &args.translator.options())?;
     let config = MachineConfig {
         boot: boot_source(&args)?,
         vcpus: usize::from(args.cpus),

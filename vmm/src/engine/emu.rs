@@ -17,10 +17,10 @@ use crate::machine::ram::GuestRam;
 pub struct Interpreter;
 
 /// Translates guest code to x86-64 code.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Translator {
-    /// Count by instruction what the interpreter executes for it.
-    pub count_interpreted: bool,
+    /// How it works.
+    pub options: Options,
 }
 
 impl Engine for Interpreter {
@@ -39,8 +39,7 @@ impl Engine for Translator {
     }
 
     fn create(&self, setup: Setup) -> Result<Arc<dyn Vm>, Failure> {
-        let options = Options { count_interp: self.count_interpreted, ..Options::default() };
-        let translator = JitShared::new(options).map_err(|e| Failure::backend(explain(&e)))?;
+        let translator = JitShared::new(self.options.clone()).map_err(|e| Failure::backend(explain(&e)))?;
         EmuVm::create(setup, Some(translator))
     }
 }

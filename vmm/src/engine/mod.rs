@@ -20,8 +20,8 @@ use crate::cli::EngineChoice;
 use crate::exit::Failure;
 use crate::machine::ram::GuestRam;
 
-/// The engine for `--engine`.
-pub fn by_choice(choice: EngineChoice, count_interpreted: bool) -> Result<Box<dyn Engine>, Failure> {
+/// The engine for `--engine`; `translator`: how the translator is to work, should it be that.
+pub fn by_choice(choice: EngineChoice, translator: &jit::Options) -> Result<Box<dyn Engine>, Failure> {
     let engines = survey();
     let wanted = match choice {
         EngineChoice::Auto => choose(&engines),
@@ -33,7 +33,7 @@ pub fn by_choice(choice: EngineChoice, count_interpreted: bool) -> Result<Box<dy
             engine.name, engine.why
         ))),
         Some(engine) if engine.name == "interp" => Ok(Box::new(emu::Interpreter)),
-        Some(engine) if engine.name == "jit" => Ok(Box::new(emu::Translator { count_interpreted })),
+        Some(engine) if engine.name == "jit" => Ok(Box::new(emu::Translator { options: translator.clone() })),
         _ => Err(Failure::backend("no engine works on this host; `vmm doctor` says why")),
     }
 }

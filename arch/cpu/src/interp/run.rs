@@ -77,7 +77,7 @@ impl Vcpu {
     }
 
     /// Takes what a trap asks for.
-    fn handle(&mut self, trap: Trap) -> Option<Stop> {
+    pub(crate) fn handle(&mut self, trap: Trap) -> Option<Stop> {
         match trap {
             Trap::Exception => {
                 let syndrome = self.syndrome;
@@ -148,7 +148,7 @@ impl Vcpu {
         self.run_one()
     }
 
-    fn run_one(&mut self) -> Result<(), Trap> {
+    pub(crate) fn run_one(&mut self) -> Result<(), Trap> {
         self.check_pc()?;
         self.code.stale = false;
         let pc = self.arch.pc;

@@ -80,6 +80,8 @@ pub struct Tlb {
     blocks: BlockFilter,
     /// Non-global entries of the upper half are cached: an ASID change must drop them.
     high_not_global: bool,
+    /// The fast table stays empty.
+    pub(crate) no_fast: bool,
     /// Bumped when cached translations of instructions may have become wrong.
     pub generation: u64,
 }
@@ -172,6 +174,7 @@ impl Tlb {
             largest: [12; 2],
             blocks: BlockFilter::default(),
             high_not_global: false,
+            no_fast: false,
             generation: 1,
         }
     }
@@ -194,6 +197,9 @@ impl Tlb {
 
     /// Enters a page of RAM into the fast table. `user`: the unprivileged context.
     pub(crate) fn fill_fast(&mut self, va: u64, host: usize, readable: bool, writable: bool, user: bool) {
+        if self.no_fast {
+            return;
+        }
         let contexts = if user { self.user } else { self.current };
         let tag = va & !0xfff | u64::from(contexts[half_of(va)]);
         let e = &mut self.fast[(va >> 12) as usize & (FAST_ENTRIES - 1)];

@@ -113,6 +113,8 @@ pub struct Builder<'a> {
     pub host: crate::host::HostFeatures,
     /// What to do for speed.
     pub optimise: Optimisations,
+    /// For a lockstep run: loops are left after some passes.
+    pub lockstep: bool,
     /// Interpreter calls emitted on the hot path.
     pub interp_calls: u32,
 }

@@ -73,7 +73,12 @@ impl Builder<'_> {
     /// The poll at a loop head inside the fragment: flags are in the environment or dead here.
     pub fn loop_head_poll(&mut self) {
         let slow = self.a.label();
-        self.poll(slow);
+        if self.lockstep {
+            self.a.alu_imm(Alu::Sub, Sz::D, Mem::b(ENV, env::PASSES), 1);
+            self.a.jcc(Cc::B, slow);
+        } else {
+            self.poll(slow);
+        }
         let old = self.a.switch(Section::Cold);
         self.a.bind(slow);
         self.a.mov_imm(Gpr::RAX, u64::from(self.pc_offset()));

@@ -233,6 +233,8 @@ fn listing(mode: Mode, code: &[(u32, &str)]) -> String {
         ids: Ids { ctr: 0, dczid: 4 },
         host: HOST,
         optimise: Optimisations::ALL,
+        lockstep: false,
+        seeded_fault: false,
     });
     let lengths = [t.asm.len_of(Section::Hot), t.asm.len_of(Section::Cold)];
     let (hot, cold) = t.asm.finish(HOT, COLD).expect("in reach");

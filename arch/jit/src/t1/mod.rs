@@ -21,6 +21,7 @@ use isa::insn::Insn;
 
 use crate::asm::{Asm, Label};
 use crate::host::HostFeatures;
+use crate::machine::lockstep::{Shape, stands_alone};
 use crate::optimisations::{Optimisation, Optimisations};
 use crate::thunks::Thunks;
 
@@ -65,6 +66,10 @@ pub struct Request<'a> {
     pub host: HostFeatures,
     /// What to do for speed.
     pub optimise: Optimisations,
+    /// For a lockstep run: units that can be compared.
+    pub lockstep: bool,
+    /// Translate EOR (shifted register) as ORR: for proofs that a fault is found.
+    pub seeded_fault: bool,
 }
 
 /// Facts about a unit whose code is in [`Translator::asm`].
@@ -79,12 +84,23 @@ pub struct Unit {
 }
 
 impl Translator {
-    fn decode(&mut self, words: &[u32], start: u32, features: Features) {
+    fn decode(&mut self, request: &Request<'_>) {
+        let words = request.words;
         self.insns.clear();
         let mut reach = 0usize;
         for (i, word) in words.iter().take(MAX_INSNS).enumerate() {
-            let insn = isa::decode(*word, features);
+            let mut insn = isa::decode(*word, request.features);
+            if request.seeded_fault {
+                insn = with_a_fault(insn);
+            }
+            let alone = request.lockstep && stands_alone(&insn);
+            if alone && i > 0 {
+                break;
+            }
             self.insns.push(insn);
+            if alone {
+                break;
+            }
             if let Some((offset, _)) = direct_branch(&insn)
                 && let Ok(t) = usize::try_from(i as i64 + offset / 4)
                 && t > i
@@ -96,12 +112,17 @@ impl Translator {
                 break;
             }
         }
-        let _ = start;
+    }
+
+    /// What a lockstep run has to know of the last unit.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        Shape::of(&self.insns, &self.info, self.asm.len_of(crate::asm::Section::Hot))
     }
 
     /// Translate one unit into [`Translator::asm`].
     pub fn translate(&mut self, request: &Request<'_>) -> Unit {
-        self.decode(request.words, request.start, request.features);
+        self.decode(request);
         analyse(&self.insns, request.mode, request.optimise, &mut self.info);
         self.asm.clear();
         self.exits.clear();
@@ -133,6 +154,7 @@ impl Translator {
             ids: request.ids,
             host: request.host,
             optimise: request.optimise,
+            lockstep: request.lockstep,
             interp_calls: 0,
         };
         emit(&mut b);
@@ -159,8 +181,20 @@ pub fn has_lowering(word: u32, features: Features) -> bool {
         ids: Ids::default(),
         host: crate::detect().unwrap_or_default(),
         optimise: Optimisations::ALL,
+        lockstep: false,
+        seeded_fault: false,
     };
     Translator::default().translate(&request).interp_calls == 0
+}
+
+fn with_a_fault(insn: Insn) -> Insn {
+    use isa::insn::LogicalOp;
+    match insn {
+        Insn::LogicalShifted { sf, op: LogicalOp::Eor, setflags, invert, shift, rd, rn, rm, amount } => {
+            Insn::LogicalShifted { sf, op: LogicalOp::Orr, setflags, invert, shift, rd, rn, rm, amount }
+        }
+        other => other,
+    }
 }
 
 fn emit(b: &mut Builder<'_>) {

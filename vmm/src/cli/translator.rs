@@ -1,0 +1,43 @@
+//! Options of the translator: proofs, switches and profiles. All hidden from the short help.
+
+use clap::Args;
+use jit::{Optimisations, Options};
+
+/// Options for `--engine jit`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Translator (--engine jit): proofs and profiles")]
+pub struct TranslatorArgs {
+    /// Compare every piece of translated code with the interpreter; the first difference ends the machine with a report
+    ///
+    /// Tens of times slower. One vCPU runs at a time.
+    #[arg(long, hide_short_help = true)]
+    pub check_jit: bool,
+    /// Switch optimisations off or on: a list of no-NAME, NAME, all, none
+    ///
+    /// To find the one at fault: `none` must work; then switch halves of the names on. An unknown name lists them all.
+    #[arg(long, value_name = "LIST", value_parser = parse_optimisations, hide_short_help = true)]
+    pub jit_opt: Option<Optimisations>,
+    /// With --stats: count by instruction what the interpreter executes
+    #[arg(long, hide = true)]
+    pub count_interpreted: bool,
+    /// Translate one instruction wrongly: proves that --check-jit finds it
+    #[arg(long, hide = true)]
+    pub jit_seeded_fault: bool,
+}
+
+fn parse_optimisations(text: &str) -> Result<Optimisations, String> {
+    Optimisations::parse(text).map_err(|e| e.to_string())
+}
+
+impl TranslatorArgs {
+    /// What the translator is told.
+    pub fn options(&self) -> Options {
+        Options {
+            check: self.check_jit,
+            optimise: self.jit_opt.unwrap_or_default(),
+            count_interp: self.count_interpreted,
+            seeded_fault: self.jit_seeded_fault,
+            ..Options::default()
+        }
+    }
+}
