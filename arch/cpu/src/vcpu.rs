@@ -328,6 +328,21 @@ impl Vcpu {
         }
     }
 
+    /// True while exceptions and their returns change registers and nothing else: no self-hosted debug, no PMU filter by EL. Then generated code may take them
+    /// and tell by [`Vcpu::follow_mode`] afterwards.
+    #[inline]
+    pub fn plain_exceptions(&self) -> bool {
+        self.features.pan && !self.debug.careful && !self.debug.step && !self.pmu_filtered()
+    }
+
+    /// Generated code took exceptions or returned from them: what the interpreter keeps by EL and PAN follows.
+    #[inline]
+    pub fn follow_mode(&mut self) {
+        let (asid, who) = (self.asid(), self.privilege());
+        self.tlb.select(asid, who);
+        self.fetch_stale();
+    }
+
     /// ISB, exception return: what was changed takes effect on the instruction stream.
     pub(crate) fn context_synchronization(&mut self) {
         self.fetch_stale();

@@ -46,8 +46,6 @@ pub struct Contexts {
     el1_local: Vec<u64>,
     /// The EL1 jump cache leads to code whose translation depends on the address space.
     el1_local_code: bool,
-    /// The EL1 context was filled for the lower half while PSTATE.PAN was 0.
-    el1_pan_open: bool,
     /// Slots of EL0 may hold something.
     el0_slots_used: bool,
     /// Some EL0 context holds translations of the upper half.
@@ -82,7 +80,6 @@ impl Contexts {
             modes: [Mode::default(); 2],
             el1_local: Vec::new(),
             el1_local_code: false,
-            el1_pan_open: false,
             el0_slots_used: false,
             el0_has_high: false,
             largest: [12; 2],
@@ -123,7 +120,7 @@ impl Contexts {
         self.el1.clear_data();
         hot.l0_el1.fill(self.empty);
         self.el1_local.clear();
-        self.el1_pan_open = false;
+        hot.inline.pan_open = 0;
     }
 
     /// Drop what of the EL1 context belongs to the old address space. True if code was among it.
@@ -173,7 +170,7 @@ impl Contexts {
         }
         let space = Space { ttbr0: a.sys(Sys::TTBR0_EL1) & 0x0000_ffff_ffff_fffe, asid: vcpu.asid() };
         if a.pan != self.pan {
-            if self.el1_pan_open {
+            if hot.inline.pan_open != 0 {
                 self.clear_el1_data(hot);
             }
             self.pan = a.pan;
@@ -237,8 +234,20 @@ impl Contexts {
         hot.ctx_el0 = &raw mut *self.el0[i].context;
     }
 
-    /// The context that a translation of `va` belongs into.
-    pub fn for_fill(&mut self, va: u64, t: &Translation, el0: bool, hot: &mut Hot) -> &mut Context {
+    /// Code of this mode is what the jump caches of its Exception level lead to.
+    #[must_use]
+    pub fn is_mode(&self, mode: Mode) -> bool {
+        self.modes[usize::from(mode.el1)] == mode
+    }
+
+    /// The context of the current EL0 address space is installed.
+    #[must_use]
+    pub fn el0_known(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// The context that a translation of `va` belongs into; `pan` is PSTATE.PAN.
+    pub fn for_fill(&mut self, va: u64, t: &Translation, el0: bool, pan: u8, hot: &mut Hot) -> &mut Context {
         let high = va >> 55 & 1 != 0;
         let largest = &mut self.largest[usize::from(high)];
         *largest = (*largest).max(t.block_shift);
@@ -252,7 +261,9 @@ impl Contexts {
                 return &mut self.el0[i].context;
             }
         }
-        self.el1_pan_open |= !high && self.pan == 0;
+        // Generated code may have changed PAN since the last update, though not while this was set.
+        self.pan = pan;
+        hot.inline.pan_open |= u8::from(!high && pan == 0);
         if !t.global && self.el1_local.len() < LOCAL_LIMIT {
             self.el1_local.push(canonical(va) & !0xfff);
         }

@@ -14,6 +14,7 @@ mod contexts;
 mod counters;
 mod enter;
 mod env;
+mod exceptions;
 mod fpstate;
 mod fragments;
 mod host;

@@ -14,6 +14,7 @@ use crate::cache::CodeCache;
 use crate::contexts::Contexts;
 use crate::counters::JitCounters;
 use crate::enter::enter;
+use crate::exceptions::Inline;
 use crate::fpstate;
 use crate::fragments::{Exit, FragmentId, Fragments, PageKey};
 use crate::host::{HostFeatures, Unsupported, detect};
@@ -77,9 +78,9 @@ impl JitShared {
             host = HostFeatures::default();
         }
         if options.check {
-            // Every unit comes back to the dispatcher.
-            for links in [Optimisation::Links, Optimisation::FarLinks] {
-                options.optimise = options.optimise.with(links, false);
+            // Every unit comes back to the dispatcher, also where an exception ends it.
+            for off in [Optimisation::Links, Optimisation::FarLinks, Optimisation::ExceptionCode] {
+                options.optimise = options.optimise.with(off, false);
             }
         }
         Ok(Arc::new(JitShared { options, host, turn: lockstep::Turn::default() }))
@@ -122,6 +123,8 @@ pub struct Hot {
     pub mxcsr: u32,
     /// The VMM's MXCSR.
     pub host_mxcsr: u32,
+    /// What SVC and ERET in code ask.
+    pub inline: Inline,
     /// Constants of floating-point code.
     pub fp_constants: [[u64; 2]; crate::t1::lower::fp::CONSTANTS.len()],
     /// Constants of vector code.
@@ -213,6 +216,7 @@ impl JitCpu {
             tmp: [0; 5],
             mxcsr: crate::fpstate::MXCSR,
             host_mxcsr: crate::fpstate::MXCSR,
+            inline: Inline::new(&vcpu),
             fp_constants: crate::t1::lower::fp::CONSTANTS,
             constants: crate::constants::Table::new(),
             l0_el0: [empty; crate::env::SLOTS as usize],
@@ -332,7 +336,27 @@ impl JitCpu {
         let reason = unsafe { enter(this, thunk, host) };
         self.vcpu.arch.nzcv = to_nzcv(self.hot.flags);
         self.vcpu.arch.fpsr |= fpstate::cumulative(self.hot.mxcsr);
+        self.follow_mode();
         reason
+    }
+
+    /// Generated code may have taken exceptions and returned from them.
+    fn follow_mode(&mut self) {
+        if std::mem::take(&mut self.hot.inline.changed) != 0 {
+            self.vcpu.follow_mode();
+        }
+    }
+
+    /// Works out which exceptions generated code may take: those after which the code of the other Exception level is the same as it was last time there.
+    fn allow_inline(&mut self) {
+        let plain = self.vcpu.plain_exceptions();
+        let [el0, el1] = [self.mode_at(0, 0), self.mode_at(1, 1)].map(|m| self.contexts.is_mode(m));
+        let sctlr = self.vcpu.arch.sys(Sys::SCTLR_EL1);
+        let inline = &mut self.hot.inline;
+        inline.svc = [u8::from(plain && el1), u8::from(plain)];
+        inline.eret = [u8::from(plain && el0 && self.contexts.el0_known()), u8::from(plain)];
+        inline.sets_pan = u8::from(sctlr >> 23 & 1 == 0);
+        inline.ssbs = u8::from(sctlr >> 44 & 1 != 0);
     }
 
     /// One instruction by the interpreter.
@@ -383,16 +407,21 @@ impl JitCpu {
 
     /// What the guest machine is like now, as far as code depends on it.
     fn mode(&self) -> Mode {
+        self.mode_at(self.vcpu.arch.el, self.vcpu.arch.spsel)
+    }
+
+    /// The same, if EL and SPSel were these.
+    fn mode_at(&self, el: u8, spsel: u8) -> Mode {
         let a = &self.vcpu.arch;
         let sctlr = a.sys(Sys::SCTLR_EL1);
-        let el1 = a.el != 0;
+        let el1 = el != 0;
         let fpen = a.sys(Sys::CPACR_EL1) >> 20 & 3;
         Mode {
             el1,
             strict: sctlr & 1 == 0 || sctlr & 2 != 0,
             fp_trap: if el1 { fpen & 1 == 0 } else { fpen != 3 },
             mmu: sctlr & 1 != 0,
-            sp_elx: el1 && a.spsel != 0,
+            sp_elx: el1 && spsel != 0,
             fp_odd: fpstate::is_odd(a.fpcr),
         }
     }
@@ -428,6 +457,7 @@ impl JitCpu {
             if self.contexts.update(&self.vcpu, mode, &mut self.hot) {
                 self.fragments.cut_far_links(0, u64::MAX, &self.cache);
             }
+            self.allow_inline();
             self.counters.context_switches = self.contexts.switches;
             self.counters.context_misses = self.contexts.made;
         }
@@ -560,6 +590,7 @@ impl JitCpu {
 
     /// An access missed the first-level table: fill it, or have the instruction executed.
     fn miss(&mut self) -> u32 {
+        self.follow_mode();
         self.counters.l1_misses += 1;
         let [info, va, ..] = self.hot.tmp;
         self.vcpu.arch.pc = self.hot.pc_page.wrapping_add(info & 0xfff);
@@ -588,7 +619,8 @@ impl JitCpu {
         let Some(host) = self.vcpu.vm.ram.host(t.pa & !0xfff, 4096) else { return false };
         let page = va & !0xfff;
         let entry = Entry { page, addend: (host.addr() as u64).wrapping_sub(page) };
-        let context = self.contexts.for_fill(va, &t, el0, &mut self.hot);
+        let pan = self.vcpu.arch.pan;
+        let context = self.contexts.for_fill(va, &t, el0, pan, &mut self.hot);
         let i = l1_index(va);
         context.reads[i] = entry;
         if t.writable {
@@ -599,6 +631,7 @@ impl JitCpu {
 
     /// Execute the instruction at PC out of generated code: 0 if simply the next one follows.
     fn interp(&mut self) -> u32 {
+        self.follow_mode();
         self.counters.interp_calls += 1;
         if self.shared.options.count_interp {
             self.count_interp();

@@ -2,6 +2,7 @@
 
 use crate::asm::{Alu, Asm, AsmError, Cc, Gpr, Mem, Shift, Sz};
 use crate::env;
+use crate::exceptions;
 use crate::t1::flags::from_nzcv;
 use crate::t1::regs::{CTX, ENV, PINNED, PINNED_V, home, home_v};
 use crate::tlb::{EMPTY_PAGE, L1_ENTRIES};
@@ -66,6 +67,10 @@ pub struct Thunks {
     pub indirect_miss: u64,
     /// Called with EFLAGS of `vucomis n, m` (first) or `vucomis m, n`: EAX = NZCV in the environment's format. Changes nothing else.
     pub fp_flags: [u64; 2],
+    /// Jumped to with RAX = offset in page, RDX = immediate: SVC at EL0 and at EL1h.
+    pub svc: [u64; 2],
+    /// Jumped to with RAX = offset in page: ERET at EL1h.
+    pub eret: u64,
 }
 
 fn save_all(a: &mut Asm) {
@@ -223,6 +228,12 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunk
         a.pop(Gpr::RCX);
         a.ret();
     }
+    for (level, entry) in t.svc.iter_mut().enumerate() {
+        *entry = at(a);
+        exceptions::svc(a, level == 1, t.leave_for, t.indirect_miss);
+    }
+    t.eret = at(a);
+    exceptions::eret(a, t.leave_for, t.indirect_miss);
     let (hot, _) = a.finish(base, 0)?;
     Ok((hot.to_vec(), t))
 }

@@ -125,8 +125,9 @@ pub enum Exception {
     SError(u32),
 }
 
-/// What was taken, for reports and traces.
+/// What was taken, for reports and traces. Generated code writes it too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Record {
     /// PC of the interrupted or faulting instruction, before entry.
     pub pc: u64,
@@ -154,6 +155,10 @@ pub struct Ring {
 impl Ring {
     /// How many are kept.
     pub const LEN: usize = 64;
+    /// Offset of the records, for generated code.
+    pub const RECORDS: usize = std::mem::offset_of!(Ring, records);
+    /// Offset of the count; the next record goes to this modulo [`Ring::LEN`].
+    pub const COUNT: usize = std::mem::offset_of!(Ring, count);
 
     pub(crate) fn new() -> Ring {
         Ring { records: [Record::default(); Ring::LEN], count: 0 }

@@ -232,6 +232,15 @@ impl Builder<'_> {
         self.ended = true;
     }
 
+    /// End the fragment at the current instruction, which a thunk executes: RAX = offset in the page, RDX = `imm`.
+    pub fn jump_for(&mut self, thunk: u64, imm: u16) {
+        self.store_flags();
+        self.a.mov_imm(Gpr::RAX, u64::from(self.pc_offset()));
+        self.a.mov_imm(Gpr::RDX, u64::from(imm));
+        self.a.jmp_abs(thunk);
+        self.ended = true;
+    }
+
     /// End the fragment at the current instruction, which the dispatcher executes: `reason` of `thunks::reason` and an immediate.
     pub fn leave_for(&mut self, reason: u32, imm: u16) {
         self.store_flags();

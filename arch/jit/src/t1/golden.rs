@@ -109,6 +109,8 @@ const FORMS: &[Form] = &[
     ),
     ("aes", EL0, &[(0x4e28_4866, "aese v6.16b, v3.16b"), (0x4e28_68c6, "aesmc v6.16b, v6.16b")]),
     ("indirect", EL0, &[(0xd63f_00a0, "blr x5")]),
+    ("svc", EL0, &[(0xd400_0001, "svc #0")]),
+    ("eret", EL1, &[(0xd69f_03e0, "eret")]),
     ("call_other_page", EL1, &[(0x9400_0800, "bl .+8192")]),
 ];
 
@@ -127,6 +129,9 @@ fn host_names() -> BTreeMap<u64, &'static str> {
         (t.indirect_miss, "indirect_miss"),
         (t.fp_flags[0], "fp_flags"),
         (t.fp_flags[1], "fp_flags_swapped"),
+        (t.svc[0], "svc_el0"),
+        (t.svc[1], "svc_el1"),
+        (t.eret, "eret"),
     ] {
         names.insert(address, name);
     }
@@ -151,6 +156,8 @@ fn thunks() -> Thunks {
         exit_link: next(),
         indirect_miss: next(),
         fp_flags: [next(), next()],
+        svc: [next(), next()],
+        eret: next(),
     }
 }
 

@@ -50,7 +50,15 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
         }
         // A barrier of stores orders nothing that x86 does not; it need not wait for TLB maintenance.
         Insn::Dsb { types: BarrierTypes::Writes | BarrierTypes::Reads, .. } => {}
+        Insn::Svc { imm } if b.optimise.has(Optimisation::ExceptionCode) && b.mode.el1 == b.mode.sp_elx => {
+            let thunk = b.thunks.svc[usize::from(b.mode.el1)];
+            b.jump_for(thunk, imm);
+        }
         Insn::Svc { imm } => b.leave_for(reason::SVC, imm),
+        Insn::Eret if b.optimise.has(Optimisation::ExceptionCode) && b.mode.el1 && b.mode.sp_elx => {
+            let thunk = b.thunks.eret;
+            b.jump_for(thunk, 0);
+        }
         Insn::Hvc { imm } if b.mode.el1 => b.leave_for(reason::HVC, imm),
         Insn::Eret if b.mode.el1 => b.leave_for(reason::ERET, 0),
         Insn::Isb => isb(b),
