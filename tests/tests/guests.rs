@@ -74,3 +74,8 @@ fn two_processors() {
 fn many_processors() {
     passes("smp", 8);
 }
+
+#[test]
+fn code_and_mappings_that_change_under_other_processors() {
+    passes("races", 3);
+}

@@ -17,18 +17,39 @@ pub struct CodeStamp {
     pub generation: u64,
 }
 
+/// What one counted change was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeChange {
+    /// Code of this page.
+    Page(usize),
+    /// All code, or it is not known any more which.
+    Any,
+}
+
+/// Changes that [`CodeEpochs::change`] still knows.
+const LOG: usize = 256;
+/// In the log: all pages.
+const ALL_PAGES: u32 = u32::MAX;
+
 /// Per page: bit 0 = "somebody made code of it", bits 31..1 = version. And one generation for all.
 #[derive(Debug)]
 pub struct CodeEpochs {
     pages: Box<[AtomicU32]>,
     generation: AtomicU64,
     changes: AtomicU64,
+    /// The last changes: number (low half) << 32 | page.
+    log: [AtomicU64; LOG],
 }
 
 impl CodeEpochs {
     /// For all pages of `ram`.
     pub fn new(ram: &Ram) -> CodeEpochs {
-        CodeEpochs { pages: zeroed_atomics(ram.pages()), generation: AtomicU64::new(1), changes: AtomicU64::new(0) }
+        CodeEpochs {
+            pages: zeroed_atomics(ram.pages()),
+            generation: AtomicU64::new(1),
+            changes: AtomicU64::new(0),
+            log: [const { AtomicU64::new(u64::MAX) }; LOG],
+        }
     }
 
     /// Marks the page (index by [`Ram::page_index`]) as code. Call before reading its words.
@@ -61,7 +82,7 @@ impl CodeEpochs {
             }
             match p.compare_exchange_weak(old, (old & !1).wrapping_add(2), Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => {
-                    self.changes.fetch_add(1, Ordering::SeqCst);
+                    self.count(u32::try_from(page).unwrap_or(ALL_PAGES));
                     return true;
                 }
                 Err(now) => old = now,
@@ -72,7 +93,26 @@ impl CodeEpochs {
     /// IC IALLU, IC IALLUIS, reset, restore: all code of the VM.
     pub fn invalidate_all(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
-        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.count(ALL_PAGES);
+    }
+
+    /// The versions have changed already: count it, and note what it was.
+    fn count(&self, page: u32) {
+        let n = self.changes.fetch_add(1, Ordering::SeqCst);
+        if let Some(slot) = self.log.get(n as usize % LOG) {
+            slot.store((n & 0xffff_ffff) << 32 | u64::from(page), Ordering::Release);
+        }
+    }
+
+    /// What the change was that raised [`CodeEpochs::changes`] from `n`. Whoever is late, or early, is told [`CodeChange::Any`].
+    pub fn change(&self, n: u64) -> CodeChange {
+        let slot = self.log.get(n as usize % LOG).map_or(u64::MAX, |slot| slot.load(Ordering::Acquire));
+        let page = slot as u32;
+        if slot >> 32 == n & 0xffff_ffff && page != ALL_PAGES {
+            CodeChange::Page(page as usize)
+        } else {
+            CodeChange::Any
+        }
     }
 
     /// A write by the VMM itself to `len` bytes at `pa`.

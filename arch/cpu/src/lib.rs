@@ -33,12 +33,12 @@ pub mod timer;
 mod vcpu;
 
 pub use clock::Clock;
-pub use code::{CodeEpochs, CodeStamp};
+pub use code::{CodeChange, CodeEpochs, CodeStamp};
 pub use config::CpuConfig;
 pub use exception::{Exception, Syndrome};
 pub use hostmem::Rmw;
 pub use outside::{BusFault, Conduit, Outside, SgiGroup, SmcccOutcome, TraceEvent};
-pub use ram::Ram;
+pub use ram::{Ram, zeroed_atomics};
 pub use save::{STATE_VERSION, StateError, VcpuState};
 pub use shared::{VcpuShared, VmShared};
 pub use state::ArchState;

@@ -246,7 +246,7 @@ impl Ram {
 }
 
 /// A zeroed array of atomic words that costs host memory only where it is touched.
-pub(crate) fn zeroed_atomics(len: usize) -> Box<[AtomicU32]> {
+pub fn zeroed_atomics(len: usize) -> Box<[AtomicU32]> {
     let plain: Box<[u32]> = vec![0u32; len].into_boxed_slice();
     // SAFETY: AtomicU32 has the size, alignment and bit validity of u32.
     unsafe { Box::from_raw(Box::into_raw(plain) as *mut [AtomicU32]) }

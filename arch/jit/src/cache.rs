@@ -1,35 +1,81 @@
 //! The code cache: one memfd mapped twice, once writable and once executable, never both at one address.
 //!
-//! Code is addressed by its executable address; the writable alias stays inside this module. Hot code grows from the
-//! start of the mapping, cold code (exits, misses) from [`HOT_PART`] of it; both keep below their limit, and when either is full the
-//! owner drops all fragments and starts again behind the thunks ([`CodeCache::rewind`]).
+//! Code is addressed by its executable address; the writable alias stays inside this module. Who writes has a [`Region`]: hot code grows from its start,
+//! cold code (exits, misses) from its end, until they meet. After code is published only aligned branch displacements are changed, by atomic stores.
 #![expect(unsafe_code, reason = "maps memory and writes machine code through the writable alias")]
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The part of the cache that holds hot code, in eighths.
-const HOT_PART: usize = 5;
-
-/// Bytes of executable memory with one owner.
+/// Executable memory.
 #[derive(Debug)]
 pub struct CodeCache {
     rw: *mut u8,
     rx: *mut u8,
     size: usize,
-    next: [usize; 2],
-    /// Where [`CodeCache::rewind`] returns to: behind the thunks.
-    mark: [usize; 2],
     _fd: OwnedFd,
 }
 
-// SAFETY: the pointers are plain addresses of mappings that this value owns; every write goes through `&mut self` or an atomic.
+// SAFETY: the pointers are plain addresses of mappings that this value owns; what is written goes through an exclusive `Region` or an atomic.
 unsafe impl Send for CodeCache {}
+// SAFETY: as above.
+unsafe impl Sync for CodeCache {}
 
-/// The cache has no room for a piece of code: the owner evicts.
+/// The right to fill a part of the cache. Offsets in the cache.
+#[derive(Debug)]
+pub struct Region {
+    start: usize,
+    end: usize,
+    hot: usize,
+    cold: usize,
+}
+
+impl Region {
+    /// Offset of the next hot byte.
+    #[must_use]
+    pub fn hot(&self) -> usize {
+        self.hot
+    }
+
+    /// Where `len` bytes of cold code would be put.
+    fn cold_at(&self, len: usize) -> Option<usize> {
+        Some(self.cold.checked_sub(len)? & !15)
+    }
+
+    /// True if `hot` and `cold` bytes fit.
+    #[must_use]
+    pub fn fits(&self, hot: usize, cold: usize) -> bool {
+        self.cold_at(cold).is_some_and(|at| at >= self.hot + hot)
+    }
+
+    /// True if nothing was written yet.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.hot == self.start && self.cold == self.end
+    }
+
+    /// Bytes written.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.hot - self.start + self.end - self.cold
+    }
+
+    /// How far it is filled, for [`Region::rewind`].
+    #[must_use]
+    pub fn mark(&self) -> (usize, usize) {
+        (self.hot, self.cold)
+    }
+
+    /// Forget what was appended since `mark`: it was not published.
+    pub fn rewind(&mut self, mark: (usize, usize)) {
+        (self.hot, self.cold) = mark;
+    }
+}
+
+/// A region has no room for a piece of code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the code cache is full")]
+#[error("the region of the code cache is full")]
 pub struct Full;
 
 impl CodeCache {
@@ -65,57 +111,50 @@ impl CodeCache {
                 return Err(e);
             }
         };
-        let cold = size / 8 * HOT_PART;
-        Ok(CodeCache { rw, rx, size, next: [0, cold], mark: [0, cold], _fd: fd })
+        Ok(CodeCache { rw, rx, size, _fd: fd })
     }
 
-    fn limit(&self, section: usize) -> usize {
-        if section == 0 { self.size / 8 * HOT_PART } else { self.size }
-    }
-
-    /// Executable address of the next byte of the hot (0) and cold (1) part.
+    /// Executable address of an offset.
     #[must_use]
-    pub fn next(&self) -> [u64; 2] {
-        [self.rx.addr() as u64 + self.next[0] as u64, self.rx.addr() as u64 + self.next[1] as u64]
+    pub fn address(&self, offset: usize) -> u64 {
+        self.rx.addr() as u64 + offset as u64
     }
 
-    /// True if `hot` and `cold` bytes fit.
+    /// Offset of an executable address in this cache.
     #[must_use]
-    pub fn fits(&self, hot: usize, cold: usize) -> bool {
-        self.limit(0) - self.next[0] >= hot + 16 && self.limit(1) - self.next[1] >= cold + 16
+    pub fn offset(&self, address: u64) -> Option<usize> {
+        self.contains(address).then(|| (address - self.rx.addr() as u64) as usize)
     }
 
-    /// Append code that was resolved for the addresses of [`CodeCache::next`].
+    /// The right to fill `len` bytes at `start`; `None` if they are not inside.
+    ///
+    /// # Safety
+    /// No other region of this cache that is still used overlaps, and nobody executes code there or will until it is published anew.
+    #[must_use]
+    pub unsafe fn region(&self, start: usize, len: usize) -> Option<Region> {
+        let end = start.checked_add(len)?;
+        (end <= self.size && start.is_multiple_of(16)).then_some(Region { start, end, hot: start, cold: end })
+    }
+
+    /// Executable addresses where hot code and `cold` bytes of cold code will be put by [`CodeCache::append`].
+    #[must_use]
+    pub fn places(&self, region: &Region, cold: usize) -> Option<[u64; 2]> {
+        Some([self.address(region.hot), self.address(region.cold_at(cold)?)])
+    }
+
+    /// Append code that was resolved for the addresses of [`CodeCache::places`].
     ///
     /// # Errors
     /// [`Full`] if it does not fit; nothing is written then.
-    pub fn append(&mut self, hot: &[u8], cold: &[u8]) -> Result<(), Full> {
-        if !self.fits(hot.len(), cold.len()) {
-            return Err(Full);
-        }
-        for (section, bytes) in [hot, cold].into_iter().enumerate() {
-            let at = self.next[section];
-            // SAFETY: `fits` says that at + len lies inside the mapping; nobody executes bytes that were not yet published.
+    pub fn append(&self, region: &mut Region, hot: &[u8], cold: &[u8]) -> Result<(), Full> {
+        let cold_at = region.cold_at(cold.len()).filter(|at| *at >= region.hot + hot.len()).ok_or(Full)?;
+        for (at, bytes) in [(region.hot, hot), (cold_at, cold)] {
+            // SAFETY: inside the region (just checked), which is inside the mapping and ours alone; nobody executes bytes that were not yet published.
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.rw.add(at), bytes.len()) };
-            self.next[section] = (at + bytes.len()).next_multiple_of(16);
         }
+        region.hot = (region.hot + hot.len()).next_multiple_of(16).min(cold_at);
+        region.cold = cold_at;
         Ok(())
-    }
-
-    /// Keep everything written so far across [`CodeCache::rewind`].
-    pub fn set_mark(&mut self) {
-        self.mark = self.next;
-    }
-
-    /// Forget all code behind the mark.
-    pub fn rewind(&mut self) {
-        self.next = self.mark;
-    }
-
-    /// Bytes in use.
-    #[must_use]
-    pub fn used(&self) -> usize {
-        self.next[0] + self.next[1] - self.size / 8 * HOT_PART
     }
 
     /// Rewrite the aligned rel32 field at executable address `field` so that its branch goes to `target`. Other threads may execute the branch meanwhile:
@@ -154,12 +193,18 @@ impl Drop for CodeCache {
 mod tests {
     use super::*;
 
+    fn whole(cache: &CodeCache) -> Region {
+        // SAFETY: the only region, and nothing is executed.
+        unsafe { cache.region(0, 1 << 16) }.expect("inside")
+    }
+
     #[test]
     fn no_mapping_is_writable_and_executable() {
-        let mut c = CodeCache::new(1 << 20).expect("maps");
-        let next = c.next();
-        c.append(&[0xc3; 100], &[0xcc; 3]).expect("fits");
-        assert!(c.contains(next[0]) && c.contains(next[1]));
+        let c = CodeCache::new(1 << 20).expect("maps");
+        let mut r = whole(&c);
+        let places = c.places(&r, 3).expect("fits");
+        c.append(&mut r, &[0xc3; 100], &[0xcc; 3]).expect("fits");
+        assert!(c.contains(places[0]) && c.contains(places[1]));
         let maps = std::fs::read_to_string("/proc/self/maps").expect("procfs");
         let ours: Vec<&str> = maps.lines().filter(|l| l.contains("vmm-code")).collect();
         assert!(ours.iter().any(|l| l.contains("r-xs")) && ours.iter().any(|l| l.contains("rw-s")), "{ours:?}");
@@ -167,25 +212,28 @@ mod tests {
     }
 
     #[test]
-    fn appends_until_full_then_rewinds_to_the_mark() {
-        let mut c = CodeCache::new(1 << 16).expect("maps");
-        c.append(&[1; 64], &[2; 32]).expect("fits");
-        c.set_mark();
-        let start = c.next();
+    fn hot_and_cold_meet_and_a_mark_is_returned_to() {
+        let c = CodeCache::new(1 << 16).expect("maps");
+        let mut r = whole(&c);
+        c.append(&mut r, &[1; 64], &[2; 32]).expect("fits");
+        let mark = r.mark();
         let mut n = 0;
-        while c.append(&[3; 1000], &[4; 10]).is_ok() {
+        while r.fits(1000, 10) {
+            c.append(&mut r, &[3; 1000], &[4; 10]).expect("fits");
             n += 1;
         }
-        assert!((30..45).contains(&n), "{n}");
-        c.rewind();
-        assert_eq!(c.next(), start);
+        assert!(c.append(&mut r, &[3; 1000], &[4; 10]).is_err());
+        assert!((60..65).contains(&n), "{n}");
+        r.rewind(mark);
+        assert_eq!((r.mark(), r.used()), (mark, 96));
     }
 
     #[test]
     fn patches_only_aligned_fields_inside() {
-        let mut c = CodeCache::new(1 << 16).expect("maps");
-        let [hot, _] = c.next();
-        c.append(&[0x90, 0x90, 0x90, 0xe9, 0, 0, 0, 0], &[]).expect("fits");
+        let c = CodeCache::new(1 << 16).expect("maps");
+        let mut r = whole(&c);
+        let hot = c.address(0);
+        c.append(&mut r, &[0x90, 0x90, 0x90, 0xe9, 0, 0, 0, 0], &[]).expect("fits");
         assert!(c.patch_rel32(hot + 4, hot));
         assert!(!c.patch_rel32(hot + 5, hot));
         assert!(!c.patch_rel32(hot + (1 << 16), hot));

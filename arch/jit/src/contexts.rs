@@ -6,6 +6,7 @@ use cpu::Vcpu;
 use cpu::mmu::{BlockFilter, TlbiKind, TlbiOp, Translation};
 use cpu::sysreg::Slot as Sys;
 
+use crate::code::CodeSpace;
 use crate::machine::Hot;
 use crate::t1::builder::Mode;
 use crate::tlb::{Context, EL0_CONTEXTS, Slot, canonical};
@@ -22,6 +23,8 @@ struct El0 {
     space: Space,
     used: u64,
     context: Box<Context>,
+    /// Value of `Contexts::jump_epoch` that its jump cache is clean for.
+    clean: u64,
 }
 
 /// Most pages of the EL1 context that are remembered one by one; with more, a change of the address space drops them all.
@@ -55,8 +58,14 @@ pub struct Contexts {
     /// Where views of blocks are cached.
     blocks: BlockFilter,
     /// Virtual pages that jump caches lead to.
-    exec: HashSet<u64, crate::fragments::ByPage>,
+    exec: HashSet<u64, crate::code::ByPage>,
+    /// Counts the times that all jump caches were emptied: those of the pool are when they are used again.
+    jump_epoch: u64,
     clock: u64,
+    /// Table of the upper half that code at EL1 was linked under.
+    high_table: u64,
+    /// Identity of what links between pages at EL1 depend on.
+    link_space: u32,
     /// Address space changes.
     pub switches: u64,
     /// EL0 contexts made anew.
@@ -85,7 +94,10 @@ impl Contexts {
             largest: [12; 2],
             blocks: BlockFilter::default(),
             exec: HashSet::default(),
+            jump_epoch: 1,
             clock: 0,
+            high_table: u64::MAX,
+            link_space: 0,
             switches: 0,
             made: 0,
         }
@@ -110,10 +122,22 @@ impl Contexts {
     /// Empty all jump caches.
     pub fn clear_jumps(&mut self) {
         self.el1.clear_jumps(self.miss);
-        for c in &mut self.el0 {
-            c.context.clear_jumps(self.miss);
-        }
+        self.clear_el0_jumps();
         self.exec.clear();
+    }
+
+    fn clear_el0_jumps(&mut self) {
+        self.jump_epoch += 1;
+        if let Some(c) = self.current.and_then(|i| self.el0.get_mut(i)) {
+            c.context.clear_jumps(self.miss);
+            c.clean = self.jump_epoch;
+        }
+    }
+
+    /// Identity of what links between pages at EL1 depend on, as of the last [`Contexts::update`].
+    #[must_use]
+    pub fn link_space(&self) -> u32 {
+        self.link_space
     }
 
     fn clear_el1_data(&mut self, hot: &mut Hot) {
@@ -123,8 +147,8 @@ impl Contexts {
         hot.inline.pan_open = 0;
     }
 
-    /// Drop what of the EL1 context belongs to the old address space. True if code was among it.
-    fn leave_space(&mut self, hot: &mut Hot) -> bool {
+    /// Drop what of the EL1 context belongs to the old address space.
+    fn leave_space(&mut self, hot: &mut Hot) {
         if self.el1_local.len() >= LOCAL_LIMIT {
             self.clear_el1_data(hot);
         } else if !self.el1_local.is_empty() {
@@ -133,11 +157,9 @@ impl Contexts {
             }
             hot.l0_el1.fill(self.empty);
         }
-        let code = std::mem::take(&mut self.el1_local_code);
-        if code {
+        if std::mem::take(&mut self.el1_local_code) {
             self.el1.clear_jumps(self.miss);
         }
-        code
     }
 
     fn clear_el0_slots(&mut self, hot: &mut Hot) {
@@ -157,16 +179,22 @@ impl Contexts {
         self.blocks = BlockFilter::default();
     }
 
-    /// Follow the machine's address space, PAN, EL and controls. True if virtual addresses may mean something else altogether.
-    pub fn update(&mut self, vcpu: &Vcpu, mode: Mode, hot: &mut Hot) -> bool {
+    /// Follow the machine's address space, PAN, EL and controls.
+    pub fn update(&mut self, vcpu: &Vcpu, mode: Mode, hot: &mut Hot, code: &CodeSpace) {
         let a = &vcpu.arch;
         let controls = [a.sys(Sys::SCTLR_EL1), a.sys(Sys::TCR_EL1), a.sys(Sys::MAIR_EL1)];
-        let mut all = false;
+        let high_table = a.sys(Sys::TTBR1_EL1) & 0x0000_ffff_ffff_fffe;
         if controls != self.controls {
             self.controls = controls;
             self.clear_all_data(hot);
             self.clear_jumps();
-            all = true;
+            self.high_table = u64::MAX;
+        }
+        if high_table != self.high_table {
+            self.high_table = high_table;
+            self.el1.clear_jumps(self.miss);
+            let mmu = controls[0] & 1 != 0;
+            self.link_space = if mmu { code.space([controls[0], controls[1], controls[2], high_table]) } else { 0 };
         }
         let space = Space { ttbr0: a.sys(Sys::TTBR0_EL1) & 0x0000_ffff_ffff_fffe, asid: vcpu.asid() };
         if a.pan != self.pan {
@@ -176,7 +204,7 @@ impl Contexts {
             self.pan = a.pan;
         }
         if space != self.space {
-            all |= self.leave_space(hot);
+            self.leave_space(hot);
             self.switches += 1;
             self.space = space;
             self.current = None;
@@ -189,9 +217,7 @@ impl Contexts {
             if level == 1 {
                 self.el1.clear_jumps(self.miss);
             } else {
-                for c in &mut self.el0 {
-                    c.context.clear_jumps(self.miss);
-                }
+                self.clear_el0_jumps();
             }
         }
         hot.ctx_el1 = self.el1();
@@ -201,7 +227,6 @@ impl Contexts {
             self.resolve_el0(hot);
             hot.ctx = hot.ctx_el0;
         }
-        all
     }
 
     /// Find or make the context of the current EL0 address space.
@@ -218,18 +243,24 @@ impl Contexts {
             None => {
                 self.made += 1;
                 if self.el0.len() < EL0_CONTEXTS {
-                    self.el0.push(El0 { space: self.space, used: 0, context: Context::new(self.miss) });
+                    let context = Context::new(self.miss);
+                    self.el0.push(El0 { space: self.space, used: 0, context, clean: self.jump_epoch });
                     self.el0.len() - 1
                 } else {
                     let i = (0..self.el0.len()).min_by_key(|i| self.el0[*i].used).unwrap_or(0);
                     self.el0[i].context.clear_data();
-                    self.el0[i].context.clear_jumps(self.miss);
                     self.el0[i].space = self.space;
+                    self.el0[i].clean = 0;
                     i
                 }
             }
         };
-        self.el0[i].used = self.clock;
+        let c = &mut self.el0[i];
+        c.used = self.clock;
+        if c.clean != self.jump_epoch {
+            c.clean = self.jump_epoch;
+            c.context.clear_jumps(self.miss);
+        }
         self.current = Some(i);
         hot.ctx_el0 = &raw mut *self.el0[i].context;
     }
@@ -286,7 +317,9 @@ impl Contexts {
                 if self.space.asid == op.asid {
                     hot.l0_el0.fill(self.empty);
                 }
-                self.leave_space(hot).then_some((0, u64::MAX))
+                // Links between pages lead to global pages only.
+                self.leave_space(hot);
+                None
             }
             TlbiKind::Va | TlbiKind::VaAllAsids => self.apply_range(op, hot),
         }
@@ -319,7 +352,6 @@ impl Contexts {
         if touched {
             self.clear_jumps();
         }
-        // Links between pages exist at EL1 only; their targets are remembered apart from the jump caches.
         Some((first, last))
     }
 }

@@ -39,10 +39,16 @@ pub struct JitCounters {
     pub context_misses: u64,
     /// TLB maintenance operations applied.
     pub tlbi: u64,
-    /// Code pages dropped because their code changed.
+    /// Times that code pages were dropped because their code changed.
     pub pages_dropped: u64,
-    /// Times the whole code cache was dropped.
-    pub flushes: u64,
+    /// Chunks of the code cache whose code was dropped to make room.
+    pub chunks_evicted: u64,
+    /// Translations that another vCPU had published first, or that were stale when they were done.
+    pub not_published: u64,
+    /// Fragments not translated because no chunk was free yet.
+    pub no_chunk: u64,
+    /// Links between pages cut by TLB maintenance.
+    pub links_cut: u64,
     /// Lockstep: units compared.
     pub check_units: u64,
     /// ... guest instructions in them.
@@ -81,7 +87,10 @@ impl JitCounters {
             ("context_misses", self.context_misses),
             ("tlbi", self.tlbi),
             ("pages_dropped", self.pages_dropped),
-            ("flushes", self.flushes),
+            ("chunks_evicted", self.chunks_evicted),
+            ("not_published", self.not_published),
+            ("no_chunk", self.no_chunk),
+            ("links_cut", self.links_cut),
             ("check_units", self.check_units),
             ("check_insns", self.check_insns),
             ("check_alone", self.check_alone),

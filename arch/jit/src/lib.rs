@@ -1,14 +1,15 @@
 //! The translator: AArch64 guest code to x86-64 host code.
 //!
-//! `asm` encodes x86-64, `cache` owns executable memory, `t1` translates superblocks, `thunks` is the code that all fragments share, `fragments` says which
+//! `asm` encodes x86-64, `cache` owns executable memory, `t1` translates superblocks, `thunks` is the code that all fragments share, `code` says which
 //! fragment stands for which guest code and links them, `tlb` holds the translation caches that generated code reads, and
 //! `machine` is a virtual CPU that runs by all of these, with the interpreter of crate `cpu` for what has no lowering.
 //!
-//! Each vCPU has its own code cache and tables: nothing here is touched by two threads, code needs no locks, and a vCPU learns of
-//! changed code by the epochs in `cpu::CodeEpochs`.
+//! All vCPUs of a machine share the translated code (`code`), found without a lock; each has its own translation caches and jump caches. A vCPU learns of
+//! changed code by the epochs in `cpu::CodeEpochs`, and code that was taken out is only overwritten when no vCPU can be in it (`code::Grace`).
 
 pub mod asm;
 mod cache;
+mod code;
 mod constants;
 mod contexts;
 mod counters;
@@ -16,7 +17,6 @@ mod enter;
 mod env;
 mod exceptions;
 mod fpstate;
-mod fragments;
 mod host;
 mod machine;
 mod optimisations;

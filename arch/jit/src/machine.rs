@@ -1,34 +1,33 @@
 //! A virtual CPU that runs by generated code, with the interpreter for what has no lowering: the dispatcher and the helpers that thunks call.
 #![expect(unsafe_code, reason = "generated code calls the helpers with a raw pointer to the CPU it runs for")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cpu::clock::Published;
 use cpu::mmu::{AccessKind, Privilege};
 use cpu::sysreg::Slot as Sys;
-use cpu::{Conduit, Exception, Stop, Syndrome, Trap, Vcpu};
+use cpu::{Conduit, Exception, Stop, Syndrome, Trap, Vcpu, VmShared};
 
-use crate::asm::{Asm, Section};
-use crate::cache::CodeCache;
+use crate::asm::Asm;
+use crate::code::{CodeSpace, ExitId, Filling};
 use crate::contexts::Contexts;
 use crate::counters::JitCounters;
 use crate::enter::enter;
 use crate::exceptions::Inline;
 use crate::fpstate;
-use crate::fragments::{Exit, FragmentId, Fragments, PageKey};
 use crate::host::{HostFeatures, Unsupported, detect};
 use crate::optimisations::{Optimisation, Optimisations};
-use crate::t1::builder::{Ids, Mode};
+use crate::t1::Translator;
+use crate::t1::builder::Mode;
 use crate::t1::flags::{from_nzcv, to_nzcv};
-use crate::t1::{Request, Translator};
-use crate::thunks::{self, Helpers, Thunks, reason};
-use crate::tlb::{Context, Entry, JumpEntry, Slot, jump_index, l1_index};
+use crate::thunks::{self, Helpers, reason};
+use crate::tlb::{Context, Entry, Slot, l1_index};
 
 /// What can be chosen about the translator.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes of the code cache of each vCPU.
+    /// Bytes of the code cache that all vCPUs of a machine share; a few chunks per vCPU at least.
     pub cache_bytes: usize,
     /// Count interpreter calls by instruction (costs some speed on those calls).
     pub count_interp: bool,
@@ -43,7 +42,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            cache_bytes: 48 << 20,
+            cache_bytes: 64 << 20,
             count_interp: false,
             optimise: Optimisations::ALL,
             check: false,
@@ -59,13 +58,15 @@ pub struct JitShared {
     host: HostFeatures,
     /// In a lockstep run: whose unit is compared.
     turn: lockstep::Turn,
+    /// The code of the machine whose vCPUs are made.
+    code: Mutex<Option<(Weak<VmShared>, Arc<CodeSpace>)>>,
 }
 
 impl JitShared {
     /// For a host with these features, which has at least them.
     #[cfg(test)]
     pub(crate) fn with_host(options: Options, host: HostFeatures) -> Arc<JitShared> {
-        Arc::new(JitShared { options, host, turn: lockstep::Turn::default() })
+        Arc::new(JitShared { options, host, turn: lockstep::Turn::default(), code: Mutex::new(None) })
     }
 
     /// Checks the host.
@@ -83,7 +84,27 @@ impl JitShared {
                 options.optimise = options.optimise.with(off, false);
             }
         }
-        Ok(Arc::new(JitShared { options, host, turn: lockstep::Turn::default() }))
+        Ok(Arc::new(JitShared { options, host, turn: lockstep::Turn::default(), code: Mutex::new(None) }))
+    }
+
+    /// The shared code of `vm`, made when its first vCPU asks.
+    fn code_of(&self, vm: &Arc<VmShared>) -> Result<Arc<CodeSpace>, String> {
+        let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, space)) = &*code
+            && of.upgrade().is_some_and(|of| Arc::ptr_eq(&of, vm))
+        {
+            return Ok(Arc::clone(space));
+        }
+        let helpers = Helpers {
+            interp: helper_interp as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
+            miss: helper_miss as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
+        };
+        let space = CodeSpace::new(vm.vcpus.len(), vm.ram.pages(), self.options.cache_bytes, |base| {
+            thunks::emit(&mut Asm::new(), base, &helpers).map_err(|e| e.to_string())
+        })?;
+        let space = Arc::new(space);
+        *code = Some((Arc::downgrade(vm), Arc::clone(&space)));
+        Ok(space)
     }
 }
 
@@ -93,10 +114,10 @@ impl JitShared {
 pub struct Hot {
     /// NZCV, see `t1::flags`.
     pub flags: u32,
-    /// Number of the exit taken * 2 + whether `pc_page` is already the target's.
-    pub exit: u32,
     /// Virtual address of the page that is being executed.
     pub pc_page: u64,
+    /// Bit 0: `pc_page` is already the target's; bits 31..1: number of the exit taken; bits 63..32: its target from its page. Or an immediate.
+    pub exit: u64,
     /// The request word of the vCPU.
     pub req: *const AtomicU32,
     /// In a lockstep run: passes over loop heads that are left.
@@ -154,9 +175,13 @@ pub struct JitCpu {
     /// Counters.
     pub counters: JitCounters,
     shared: Arc<JitShared>,
-    cache: CodeCache,
-    thunks: Thunks,
-    fragments: Fragments,
+    code: Arc<CodeSpace>,
+    /// The chunk that this vCPU fills.
+    filling: Option<Filling>,
+    /// What of `CodeSpace::drops` the jump caches have followed.
+    drops_seen: u64,
+    /// The last safepoint, see `code::Grace`.
+    passed: u64,
     translator: Translator,
     contexts: Contexts,
     scratch: Box<Scratch>,
@@ -176,20 +201,10 @@ impl JitCpu {
     /// # Errors
     /// No executable memory.
     pub fn new(vcpu: Box<Vcpu>, shared: Arc<JitShared>) -> Result<Box<JitCpu>, Unsupported> {
-        let memory = |e: &dyn std::fmt::Display| Unsupported::Memory(e.to_string());
-        let mut cache = CodeCache::new(shared.options.cache_bytes).map_err(|e| memory(&e))?;
-        let helpers = Helpers {
-            interp: helper_interp as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
-            miss: helper_miss as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
-        };
-        let mut asm = Asm::new();
-        let (code, thunks) = thunks::emit(&mut asm, cache.next()[0], &helpers).map_err(|e| memory(&e))?;
-        cache.append(&code, &[]).map_err(|e| memory(&e))?;
-        cache.set_mark();
-
+        let code = shared.code_of(&vcpu.vm).map_err(Unsupported::Memory)?;
         let scratch = Box::new(Scratch([0; 8192]));
         let empty = Slot::empty(std::ptr::from_ref(&*scratch).addr() as u64);
-        let mut contexts = Contexts::new(thunks.indirect_miss, empty);
+        let mut contexts = Contexts::new(code.thunks.indirect_miss, empty);
         let mut req: *const AtomicU32 = &raw const vcpu.shared.req;
         let mut vcpu = *vcpu;
         let lockstep = shared.options.check.then(|| Box::new(lockstep::Lockstep::new()));
@@ -201,8 +216,8 @@ impl JitCpu {
         vcpu.context_dirty = true;
         let hot = Hot {
             flags: 0,
-            exit: 0,
             pc_page: 0,
+            exit: 0,
             req,
             passes: 0,
             changes: vcpu.vm.code.changes_word(),
@@ -227,9 +242,10 @@ impl JitCpu {
             hot,
             counters: JitCounters::default(),
             shared,
-            cache,
-            thunks,
-            fragments: Fragments::new(),
+            code,
+            filling: None,
+            drops_seen: 0,
+            passed: 0,
             translator: Translator::default(),
             contexts,
             scratch,
@@ -242,15 +258,17 @@ impl JitCpu {
     /// Run until something stops the vCPU.
     pub fn run(&mut self) -> Stop {
         self.vcpu.enter_guest();
+        self.come_in();
         // Whatever was loaded or written while nobody ran is looked at anew.
         self.vcpu.context_dirty = true;
         let stop = self.dispatch();
+        self.code.grace.go_out(self.vcpu.index);
         self.vcpu.leave_guest();
         stop
     }
 
     fn dispatch(&mut self) -> Stop {
-        let mut link: Option<u32> = None;
+        let mut link: Option<ExitId> = None;
         loop {
             if self.vcpu.shared.req.load(Ordering::Acquire) != 0 || self.vcpu.interrupt_deliverable() {
                 link = None;
@@ -258,16 +276,16 @@ impl JitCpu {
                     return stop;
                 }
             }
-            self.sync();
+            self.safepoint();
             if self.vcpu.needs_stepping() {
-                if let Some(stop) = self.step() {
+                if let Some(stop) = self.outside(JitCpu::step) {
                     return stop;
                 }
                 continue;
             }
             let Some(host) = self.find(link.take()) else {
                 // Not executable: the interpreter takes the abort.
-                if let Some(stop) = self.step() {
+                if let Some(stop) = self.outside(JitCpu::step) {
                     return stop;
                 }
                 continue;
@@ -281,7 +299,7 @@ impl JitCpu {
                 self.execute(host)
             };
             match answer {
-                reason::EXIT => link = self.take_exit().filter(|exit| self.may_link(*exit)),
+                reason::EXIT => link = self.take_exit(),
                 reason::LOOKUP => self.counters.lookups += 1,
                 reason::SVC => {
                     #[expect(clippy::cast_possible_truncation, reason = "a 16-bit immediate")]
@@ -291,12 +309,12 @@ impl JitCpu {
                 reason::ERET => self.vcpu.eret(),
                 reason::ISB => self.vcpu.arch.pc = self.vcpu.arch.pc.wrapping_add(4),
                 reason::HVC => {
-                    if let Some(stop) = self.hypercall() {
+                    if let Some(stop) = self.outside(JitCpu::hypercall) {
                         return stop;
                     }
                 }
                 reason::STEP => {
-                    if let Some(stop) = self.step() {
+                    if let Some(stop) = self.outside(JitCpu::step) {
                         return stop;
                     }
                 }
@@ -331,8 +349,8 @@ impl JitCpu {
         self.hot.pc_page = self.vcpu.arch.pc & !0xfff;
         self.hot.flags = from_nzcv(self.vcpu.arch.nzcv);
         self.hot.mxcsr = fpstate::mxcsr(self.vcpu.arch.fpcr);
-        let (thunk, this) = (self.thunks.enter, std::ptr::from_mut(self));
-        // SAFETY: `thunk` and `host` lie in this CPU's own cache; contexts are valid, `sync` has just chosen them.
+        let (thunk, this) = (self.code.thunks.enter, std::ptr::from_mut(self));
+        // SAFETY: `thunk` and `host` lie in the cache of this CPU's machine, `host` was found after the last safepoint; contexts are valid, `sync` has just chosen them.
         let reason = unsafe { enter(this, thunk, host) };
         self.vcpu.arch.nzcv = to_nzcv(self.hot.flags);
         self.vcpu.arch.fpsr |= fpstate::cumulative(self.hot.mxcsr);
@@ -389,23 +407,18 @@ impl JitCpu {
     }
 
     /// A direct exit was taken: sets PC; the exit to link, if it can be.
-    fn take_exit(&mut self) -> Option<u32> {
+    fn take_exit(&mut self) -> Option<ExitId> {
         self.counters.exits += 1;
-        let (id, moved) = (self.hot.exit >> 1, self.hot.exit & 1 != 0);
-        let exit = self.fragments.exit(id)?;
-        let target = if moved { exit.target & 0xfff } else { exit.target };
+        let exit = self.hot.exit;
+        #[expect(clippy::cast_possible_truncation, reason = "its two halves")]
+        let (id, target) = ((exit as u32) >> 1, i64::from((exit >> 32) as u32 as i32));
+        let moved = exit & 1 != 0;
+        let target = if moved { target & 0xfff } else { target };
         self.vcpu.arch.pc = self.hot.pc_page.wrapping_add_signed(target);
         moved.then_some(id)
     }
 
-    /// The switches let this exit be patched to its target.
-    fn may_link(&self, exit: u32) -> bool {
-        let on = |o| self.shared.options.optimise.has(o);
-        let far = || self.fragments.exit(exit).is_none_or(|e| !(0..4096).contains(&e.target));
-        on(Optimisation::Links) && (on(Optimisation::FarLinks) || !far())
-    }
-
-    /// What the guest machine is like now, as far as code depends on it.
+    /// What the guest machine is like now, as far as code depends on it; `far` depends on the address too and is left out.
     fn mode(&self) -> Mode {
         self.mode_at(self.vcpu.arch.el, self.vcpu.arch.spsel)
     }
@@ -423,26 +436,19 @@ impl JitCpu {
             mmu: sctlr & 1 != 0,
             sp_elx: el1 && spsel != 0,
             fp_odd: fpstate::is_odd(a.fpcr),
+            far: false,
         }
     }
 
-    /// Bring contexts and slots in line with what the interpreter did to the machine: TLB maintenance, address space, changed code.
+    /// Bring contexts and slots in line with what the interpreter did to the machine: TLB maintenance, address space. Also called in the midst of a
+    /// fragment: so changed code is left to [`JitCpu::safepoint`], and an ISB behind it finds it not followed yet.
     fn sync(&mut self) {
-        let changes = self.vcpu.vm.code.changes();
-        if changes != self.hot.changes_seen {
-            self.hot.changes_seen = changes;
-            let dropped = self.fragments.drop_stale(&self.vcpu.vm.code, &self.cache);
-            self.counters.pages_dropped += dropped as u64;
-            if dropped > 0 {
-                self.contexts.clear_jumps();
-            }
-        }
         if self.vcpu.tlbi_log.as_ref().is_some_and(|l| !l.is_empty()) {
             let ops = self.vcpu.tlbi_log.replace(Vec::new()).unwrap_or_default();
             for op in &ops {
                 self.counters.tlbi += 1;
                 if let Some((first, last)) = self.contexts.apply(op, &mut self.hot) {
-                    self.fragments.cut_far_links(first, last, &self.cache);
+                    self.counters.links_cut += self.code.cut(first, last) as u64;
                 }
             }
         }
@@ -454,138 +460,11 @@ impl JitCpu {
         if self.vcpu.context_dirty {
             self.vcpu.context_dirty = false;
             let mode = self.mode();
-            if self.contexts.update(&self.vcpu, mode, &mut self.hot) {
-                self.fragments.cut_far_links(0, u64::MAX, &self.cache);
-            }
+            self.contexts.update(&self.vcpu, mode, &mut self.hot, &self.code);
             self.allow_inline();
             self.counters.context_switches = self.contexts.switches;
             self.counters.context_misses = self.contexts.made;
         }
-    }
-
-    /// Host address of the fragment at PC; `None` if the page cannot be executed. `link`: the exit that led here.
-    fn find(&mut self, link: Option<u32>) -> Option<u64> {
-        let pc = self.vcpu.arch.pc;
-        if link.is_none() {
-            // SAFETY: `ctx` leads to a context that `contexts` owns.
-            let e = unsafe { &(*self.hot.ctx).jumps[jump_index(pc)] };
-            if e.va == pc {
-                return Some(e.host);
-            }
-        }
-        if pc & 3 != 0 {
-            return None;
-        }
-        let who = self.vcpu.privilege();
-        let t = self.vcpu.translate(pc, AccessKind::Execute, who).ok()?;
-        let page = self.vcpu.vm.ram.page_index(t.pa)?;
-        let mode = self.mode();
-        let key = PageKey::new(page, mode, pc);
-        let vm = self.vcpu.vm.clone();
-        let flushes = self.counters.flushes;
-        let id = match self.fragments.find(key, pc & 0xfff, &vm.code, &self.cache) {
-            Some(id) => id,
-            None => self.translate(key, t.pa, mode)?,
-        };
-        let host = self.fragments.get(id)?.host;
-        if let Some(exit) = link
-            && flushes == self.counters.flushes
-        {
-            let far = self.fragments.exit(exit).is_some_and(|e| !(0..4096).contains(&e.target)).then_some(pc);
-            self.counters.links += u64::from(self.fragments.link(exit, id, far, &self.cache));
-        }
-        if self.lockstep.is_some() {
-            return Some(host);
-        }
-        self.contexts.note_exec(pc, mode.el1, t.global);
-        // SAFETY: as above.
-        unsafe { (*self.hot.ctx).jumps[jump_index(pc)] = JumpEntry { va: pc, host } };
-        Some(host)
-    }
-
-    fn translate(&mut self, key: PageKey, pa: u64, mode: Mode) -> Option<FragmentId> {
-        let begun = std::time::Instant::now();
-        let vm = self.vcpu.vm.clone();
-        self.fragments.page(key, || vm.code.begin(key.page));
-        let mut words = [0u32; crate::t1::MAX_INSNS];
-        let count = vm.ram.read_code_words(pa & !3, &mut words);
-        if count == 0 {
-            return None;
-        }
-        let offset = pa & 0xffc;
-        loop {
-            let first_exit = self.fragments.exit_count();
-            let unit = self.translator.translate(&Request {
-                words: words.get(..count)?,
-                ids: Ids { ctr: vm.config.ctr, dczid: vm.config.dczid },
-                start: offset as u32,
-                mode,
-                features: isa::Features::ALL,
-                thunks: &self.thunks,
-                first_exit,
-                host: self.shared.host,
-                optimise: self.shared.options.optimise,
-                lockstep: self.shared.options.check,
-                seeded_fault: self.shared.options.seeded_fault,
-            });
-            let asm = &mut self.translator.asm;
-            let (hot_len, cold_len) = (asm.len_of(Section::Hot), asm.len_of(Section::Cold));
-            if !self.cache.fits(hot_len, cold_len) {
-                self.flush();
-                self.fragments.page(key, || vm.code.begin(key.page));
-                let asm = &self.translator.asm;
-                if !self.cache.fits(asm.len_of(Section::Hot), asm.len_of(Section::Cold)) {
-                    return None;
-                }
-                continue;
-            }
-            let [hot, cold] = self.cache.next();
-            let (hot_code, cold_code) = match asm.finish(hot, cold) {
-                Ok((h, c)) => (h.to_vec(), c.to_vec()),
-                Err(e) => {
-                    self.stop = Some(Stop::Internal(format!("translator: {e}")));
-                    return None;
-                }
-            };
-            self.cache.append(&hot_code, &cold_code).ok()?;
-            let asm = &self.translator.asm;
-            let address =
-                |section: Section, offset: u32| u64::from(offset) + if section == Section::Hot { hot } else { cold };
-            let of = |label| asm.position(label).map_or(0, |(s, o)| address(s, o));
-            let exits: Vec<Exit> = self
-                .translator
-                .exits
-                .iter()
-                .map(|e| Exit {
-                    target: e.target,
-                    hot_field: address(e.hot_field.0, e.hot_field.1),
-                    stub: of(e.stub),
-                    clean_stub: of(e.clean_stub),
-                    stub_field: address(Section::Cold, e.stub_field),
-                    unlinked: of(e.unlinked),
-                    needs_stub: e.needs_stub,
-                    linked: 0,
-                })
-                .collect();
-            let id = self.fragments.insert(key, offset, hot, unit.flags_dead, exits.into_iter());
-            if let Some(lockstep) = &mut self.lockstep {
-                lockstep.note(hot, self.translator.shape());
-            }
-            let c = &mut self.counters;
-            c.fragments += 1;
-            c.guest_insns += u64::from(unit.insns);
-            c.host_bytes += (hot_len + cold_len) as u64;
-            c.translate_ns += u64::try_from(begun.elapsed().as_nanos()).unwrap_or(0);
-            return Some(id);
-        }
-    }
-
-    /// Drop all code.
-    fn flush(&mut self) {
-        self.counters.flushes += 1;
-        self.fragments.clear();
-        self.contexts.clear_jumps();
-        self.cache.rewind();
     }
 
     /// An access missed the first-level table: fill it, or have the instruction executed.
@@ -675,6 +554,7 @@ extern "sysv64" fn helper_miss(cpu: *mut JitCpu) -> u32 {
     unsafe { (*cpu).miss() }
 }
 
+mod find;
 pub(crate) mod lockstep;
 #[cfg(test)]
 pub(crate) mod tests;

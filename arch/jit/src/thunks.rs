@@ -59,9 +59,9 @@ pub struct Thunks {
     pub leave_at: u64,
     /// Jumped to with RAX = offset in page, RDX = reason | immediate << 8: leave for the instruction there.
     pub leave_for: u64,
-    /// Jumped to with RAX = exit number * 2: leave without linking.
+    /// Jumped to with RAX = target << 32 | exit number * 2: leave without linking.
     pub exit_slow: u64,
-    /// Jumped to with RAX = exit number * 2 + 1: link.
+    /// Jumped to with RAX = target << 32 | exit number * 2 + 1: link. The target counts from the page of the fragment.
     pub exit_link: u64,
     /// Jumped to with RAX = guest VA.
     pub indirect_miss: u64,
@@ -166,7 +166,7 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunk
 
     t.exit_slow = at(a);
     t.exit_link = t.exit_slow;
-    a.store(Sz::D, Mem::b(ENV, env::EXIT), Gpr::RAX);
+    a.store(Sz::Q, Mem::b(ENV, env::EXIT), Gpr::RAX);
     save_all(a);
     a.mov_imm(Gpr::RAX, u64::from(reason::EXIT));
     a.jmp(leave);

@@ -19,6 +19,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use cpu::mmu::AccessKind;
 use cpu::{ArchState, Stop, Syndrome, Trap};
@@ -156,6 +157,8 @@ enum End {
 pub struct Turn {
     next: AtomicU32,
     serving: AtomicU32,
+    /// The units of all vCPUs, by the address of their code.
+    shapes: Mutex<HashMap<u64, Shape, crate::code::ByPage>>,
 }
 
 impl Turn {
@@ -170,6 +173,15 @@ impl Turn {
 
     fn done(&self) {
         self.serving.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The unit whose code begins at `host`.
+    pub fn note(&self, host: u64, shape: Shape) {
+        self.shapes.lock().unwrap_or_else(PoisonError::into_inner).insert(host, shape);
+    }
+
+    fn shape(&self, host: u64) -> Option<Shape> {
+        self.shapes.lock().unwrap_or_else(PoisonError::into_inner).get(&host).copied()
     }
 }
 
@@ -187,7 +199,6 @@ pub enum Phase {
 /// The comparison of one vCPU.
 #[derive(Debug)]
 pub struct Lockstep {
-    shapes: HashMap<u64, Shape, crate::fragments::ByPage>,
     pub(crate) phase: Phase,
     /// What the earnest run of the current unit did not complete.
     pub(crate) trap: Option<Trap>,
@@ -202,18 +213,12 @@ impl Lockstep {
     #[must_use]
     pub fn new() -> Lockstep {
         Lockstep {
-            shapes: HashMap::default(),
             phase: Phase::Free,
             trap: None,
             no_request: Box::new(AtomicU32::new(0)),
             start: ArchState::new(),
             reference: ArchState::new(),
         }
-    }
-
-    /// The unit whose code begins at `host`.
-    pub fn note(&mut self, host: u64, shape: Shape) {
-        self.shapes.insert(host, shape);
     }
 }
 
@@ -252,7 +257,7 @@ impl JitCpu {
     /// # Errors
     /// The engines disagree: the report.
     pub(crate) fn execute_in_lockstep(&mut self, host: u64) -> Result<u32, Stop> {
-        let shape = self.lockstep.as_ref().and_then(|l| l.shapes.get(&host).copied());
+        let shape = self.shared.turn.shape(host);
         let Some(shape) = shape.filter(|s| s.kind == Kind::Compared) else {
             self.counters.check_alone += 1;
             return Ok(self.execute_free(host, Phase::Free));

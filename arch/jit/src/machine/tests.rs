@@ -31,12 +31,17 @@ impl Outside for Nothing {
 }
 
 pub fn vcpu() -> Box<Vcpu> {
+    vcpus(1).remove(0)
+}
+
+/// The vCPUs of one machine.
+pub fn vcpus(count: usize) -> Vec<Box<Vcpu>> {
     let host = Box::leak(vec![0u8; SIZE + 4096].into_boxed_slice()).as_mut_ptr();
     let host = host.wrapping_add(host.align_offset(4096));
     // SAFETY: leaked memory, page aligned, SIZE bytes long.
     let ram = unsafe { Ram::new(&[(BASE, SIZE as u64, host)]) }.expect("aligned");
-    let vm = VmShared::new(ram, Arc::new(Clock::new()), 1, CpuConfig::max());
-    Vcpu::new(0, vm, Arc::new(Nothing))
+    let vm = VmShared::new(ram, Arc::new(Clock::new()), count, CpuConfig::max());
+    (0..count).map(|i| Vcpu::new(i, vm.clone(), Arc::new(Nothing))).collect()
 }
 
 fn jit(words: &[u32]) -> Option<Box<JitCpu>> {
@@ -90,26 +95,117 @@ fn branch(from: usize, to: usize) -> u32 {
     0x1400_0000 | (to.wrapping_sub(from) as u32 & 0x3ff_ffff)
 }
 
-#[test]
-fn a_full_code_cache_is_dropped_and_execution_goes_on() {
-    // 2000 blocks of eight additions, each jumping to the next, twice over.
-    let mut words = vec![0xd280_0040]; // mov x0, #2
-    let first = words.len();
-    for n in 0..2000 {
+/// `blocks` blocks of eight additions to X1, each jumping to the next, X0 times over; HVC at the end.
+fn long_walk(blocks: usize) -> Vec<u32> {
+    let mut words = Vec::new();
+    for _ in 0..blocks {
         words.extend([0x9100_0421; 8]); // add x1, x1, #1
         let at = words.len();
-        // Not the next instruction, so that each block is a fragment.
         words.extend([branch(at, at + 2), HVC]);
-        let _ = n;
     }
     words.push(0xf100_0400); // subs x0, x0, #1
     let at = words.len();
-    words.push(0x5400_0001 | ((first.wrapping_sub(at) as u32 & 0x7ffff) << 5)); // b.ne first
+    words.push(0x5400_0001 | ((0usize.wrapping_sub(at) as u32 & 0x7ffff) << 5)); // b.ne first
     words.push(HVC);
-    let Some(mut j) = jit_with(&words, 1 << 16) else { return };
+    words
+}
+
+#[test]
+fn a_full_code_cache_loses_its_oldest_chunks_and_execution_goes_on() {
+    let Some(mut j) = jit_with(&long_walk(8000), 1 << 16) else { return };
+    j.vcpu.arch.x[0] = 2;
     assert_eq!(j.run(), Stop::Shutdown);
-    assert_eq!(j.vcpu.arch.x[1], 2 * 2000 * 8);
-    assert!(j.counters.flushes > 2, "{}", j.counters.report());
+    assert_eq!(j.vcpu.arch.x[1], 2 * 8000 * 8);
+    let c = &j.counters;
+    assert!(c.chunks_evicted > 4 && c.no_chunk == 0 && c.links > 1000, "{}", c.report());
+}
+
+#[test]
+fn vcpus_share_code_and_a_cache_that_is_too_small() {
+    for (bytes, times) in [(1 << 16, 4u64), (8 << 20, 20)] {
+        let Ok(shared) = JitShared::new(Options { cache_bytes: bytes, ..Options::default() }) else { return };
+        let vcpus = vcpus(3);
+        for (i, w) in long_walk(8000).iter().enumerate() {
+            vcpus[0].vm.ram.write_bytes(BASE + 4 * i as u64, &w.to_le_bytes());
+        }
+        let mut cpus: Vec<_> = vcpus.into_iter().map(|v| JitCpu::new(v, shared.clone()).expect("maps")).collect();
+        std::thread::scope(|s| {
+            for j in &mut cpus {
+                j.vcpu.reset(BASE, [times, 0, 0, 0]);
+                s.spawn(|| assert_eq!(j.run(), Stop::Shutdown));
+            }
+        });
+        let made: u64 = cpus.iter().map(|j| j.counters.fragments).sum();
+        for j in &cpus {
+            assert_eq!(j.vcpu.arch.x[1], times * 8000 * 8, "{}", j.counters.report());
+        }
+        if bytes > 1 << 20 {
+            assert!((1200..1500).contains(&made), "{made}");
+            assert!(cpus.iter().all(|j| j.counters.chunks_evicted == 0));
+        }
+    }
+}
+
+#[test]
+fn code_that_another_vcpu_rewrites_is_followed_at_its_next_isb() {
+    // One vCPU writes `movz x1, #n` to f with the maintenance that the architecture asks for, then says so at flag; the other waits for that, ISB, calls f.
+    let Ok(shared) = JitShared::new(Options { cache_bytes: 1 << 16, ..Options::default() }) else { return };
+    let mut two = vcpus(2);
+    let (f, flag) = (BASE + 0x2000, BASE + 0x3000);
+    let vm = two[0].vm.clone();
+    let put = |at: u64, words: &[u32]| {
+        for (i, w) in words.iter().enumerate() {
+            vm.ram.write_bytes(at + 4 * i as u64, &w.to_le_bytes());
+        }
+    };
+    put(f, &[0xd280_0001, 0xd65f_03c0]); // movz x1, #0; ret
+    // x2 = f, x3 = flag, x4 = movz x1, #0, x5 = acknowledgement, x6 = rounds
+    let writer = [
+        0x9100_0400u32, // add x0, x0, #1
+        0x2a00_1487,    // orr w7, w4, w0, lsl #5
+        0xb900_0047,    // str w7, [x2]
+        0xd50b_7b22,    // dc cvau, x2
+        0xd503_3b9f,    // dsb ish
+        0xd50b_7522,    // ic ivau, x2
+        0xd503_3b9f,    // dsb ish
+        0xc89f_fc60,    // stlr x0, [x3]
+        0xc8df_fca7,    // ldar x7, [x5]
+        0xeb00_00ff,    // cmp x7, x0
+        0x54ff_ffc1,    // b.ne .-8
+        0xeb06_001f,    // cmp x0, x6
+        0x54ff_fe81,    // b.ne .-48
+        HVC,
+    ];
+    let reader = [
+        0x9100_0400u32, // add x0, x0, #1
+        0xc8df_fc67,    // ldar x7, [x3]
+        0xeb00_00ff,    // cmp x7, x0
+        0x54ff_ffc1,    // b.ne .-8
+        0xd503_3fdf,    // isb
+        0xd63f_0040,    // blr x2
+        0xeb00_003f,    // cmp x1, x0
+        0x5400_00a1,    // b.ne .+20
+        0xc89f_fca0,    // stlr x0, [x5]
+        0xeb06_001f,    // cmp x0, x6
+        0x54ff_fec1,    // b.ne .-40
+        HVC,
+        HVC,
+    ];
+    put(BASE, &writer);
+    put(BASE + 0x1000, &reader);
+    let rounds = 3000u64;
+    let mut cpus: Vec<_> = two.drain(..).map(|v| JitCpu::new(v, shared.clone()).expect("maps")).collect();
+    for (n, j) in cpus.iter_mut().enumerate() {
+        j.vcpu.reset(BASE + 0x1000 * n as u64, [0; 4]);
+        let x = &mut j.vcpu.arch.x;
+        (x[2], x[3], x[4], x[5], x[6]) = (f, flag, 0xd280_0001, flag + 64, rounds);
+    }
+    std::thread::scope(|s| {
+        for j in &mut cpus {
+            s.spawn(|| assert_eq!(j.run(), Stop::Shutdown));
+        }
+    });
+    assert_eq!(cpus[1].vcpu.arch.x[..2], [rounds, rounds], "{}", cpus[1].counters.report());
 }
 
 #[test]
@@ -142,7 +238,7 @@ fn changed_code_is_executed_after_ic_ivau() {
     let Some(mut j) = jit(&words) else { return };
     assert_eq!(j.run(), Stop::Shutdown);
     assert_eq!((j.vcpu.arch.x[1], j.vcpu.arch.x[0]), (1, 2), "{}", j.counters.report());
-    assert!(j.counters.pages_dropped > 0);
+    assert!(j.counters.pages_dropped > 0, "{}", j.counters.report());
 }
 
 #[test]

@@ -26,10 +26,12 @@ pub struct Mode {
     pub sp_elx: bool,
     /// FPCR asks for what host arithmetic does not do: FZ, DN or AHP.
     pub fp_odd: bool,
+    /// Direct exits to other pages may be linked: EL1, and what the page's addresses mean is the same for all address spaces (upper half, or no translation).
+    pub far: bool,
 }
 
 impl Mode {
-    /// A number below 64.
+    /// A number below 128.
     #[must_use]
     pub fn index(self) -> u8 {
         u8::from(self.el1)
@@ -38,6 +40,7 @@ impl Mode {
             | u8::from(self.mmu) << 3
             | u8::from(self.sp_elx) << 4
             | u8::from(self.fp_odd) << 5
+            | u8::from(self.far) << 6
     }
 }
 

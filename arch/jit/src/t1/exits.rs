@@ -26,7 +26,7 @@ impl Builder<'_> {
     /// Leave the fragment to `target`, even if that is inside.
     pub fn exit_to(&mut self, cc: Option<Cc>, target: i64) {
         let same_page = (0..4096).contains(&target);
-        if same_page || self.mode.el1 {
+        if same_page || self.mode.far {
             self.exit_direct(cc, target);
         } else {
             self.exit_other_page(cc, target);
@@ -96,6 +96,8 @@ impl Builder<'_> {
         let backward = target <= i64::from(self.pc_offset());
         let page_delta = (target >> 12) << 12;
         let id = self.first_exit + u32::try_from(self.exits.len()).unwrap_or(u32::MAX >> 1);
+        // Up to 128 MiB away: fits.
+        let number = u64::from(i32::try_from(target).unwrap_or(0).cast_unsigned()) << 32 | u64::from(id << 1);
 
         let old = self.a.switch(Section::Cold);
         let saved = self.flags;
@@ -115,11 +117,11 @@ impl Builder<'_> {
         let stub_field = self.a.jmp_patchable(unlinked);
         if backward {
             self.a.bind(slow);
-            self.a.mov_imm(Gpr::RAX, u64::from(id << 1));
+            self.a.mov_imm(Gpr::RAX, number);
             self.a.jmp_abs(self.thunks.exit_slow);
         }
         self.a.bind(unlinked);
-        self.a.mov_imm(Gpr::RAX, u64::from(id << 1 | 1));
+        self.a.mov_imm(Gpr::RAX, number | 1);
         self.a.jmp_abs(self.thunks.exit_link);
         self.flags = saved;
         self.a.switch(old);
@@ -134,7 +136,7 @@ impl Builder<'_> {
         });
     }
 
-    /// EL0, another page: where it leads depends on the process, so it goes through the jump cache of the context.
+    /// Another page: where it leads depends on the address space, so it goes through the jump cache of the context.
     fn exit_other_page(&mut self, cc: Option<Cc>, target: i64) {
         let Some(cc) = cc else {
             self.store_flags();

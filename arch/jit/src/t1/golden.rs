@@ -22,8 +22,8 @@ const HOST: HostFeatures =
     HostFeatures { aes: true, pclmul: true, sha: true, gfni: true, avx512: true, vbmi: true, bitalg: true, vnni: true };
 
 /// The kernel's mode, and the mode of its processes.
-const EL1: Mode = Mode { el1: true, strict: false, fp_trap: false, mmu: true, sp_elx: true, fp_odd: false };
-const EL0: Mode = Mode { el1: false, sp_elx: false, ..EL1 };
+const EL1: Mode = Mode { el1: true, strict: false, fp_trap: false, mmu: true, sp_elx: true, fp_odd: false, far: true };
+const EL0: Mode = Mode { el1: false, sp_elx: false, far: false, ..EL1 };
 
 /// File, mode, instructions as (word, text).
 type Form = (&'static str, Mode, &'static [(u32, &'static str)]);
@@ -278,7 +278,7 @@ fn listing(mode: Mode, code: &[(u32, &str)]) -> String {
             let name = names.get(&target).map_or_else(|| labels[&target].clone(), |n| (*n).to_owned());
             text = format!("{mnemonic} {name}");
         }
-        let at = i32::try_from(i.immediate(1)).unwrap_or(0);
+        let at = i.try_immediate(1).ok().and_then(|v| i32::try_from(v).ok()).unwrap_or(0);
         if i.ip() >= COLD && text.starts_with("mov edx,") && environment(at).starts_with("slot") {
             text = format!("mov edx,&{}", environment(at).trim_end_matches(".rpage"));
         }

@@ -1,0 +1,160 @@
+//! The shared code space by itself: what is found, linked, taken out and used again.
+
+use super::*;
+use crate::t1::builder::Mode;
+
+const HIGH: u64 = 0xffff_8000_0000_0000;
+
+struct Space {
+    code: CodeSpace,
+    ram: cpu::Ram,
+    epochs: CodeEpochs,
+    filling: Filling,
+}
+
+fn space(vcpus: usize, bytes: usize) -> Space {
+    let host = Box::leak(vec![0u8; 65 << 12].into_boxed_slice()).as_mut_ptr();
+    let host = host.wrapping_add(host.align_offset(4096));
+    // SAFETY: leaked memory, page aligned, 64 pages long.
+    let ram = unsafe { cpu::Ram::new(&[(0, 64 << 12, host)]) }.expect("aligned");
+    let code = CodeSpace::new(vcpus, 64, bytes, |_| Ok((vec![0xc3], Thunks::default()))).expect("maps");
+    let filling = code.next_chunk(None, &mut 0).expect("fresh");
+    Space { code, epochs: CodeEpochs::new(&ram), ram, filling }
+}
+
+fn high(page: usize) -> PageKey {
+    let mode = Mode { el1: true, mmu: true, far: true, ..Mode::default() };
+    PageKey::new(page, mode, HIGH + ((page as u64) << 12), 1)
+}
+
+/// What a fragment of one exit looks like: a patchable jump to its stub (hot), a patchable jump in its stub (cold).
+const HOT: [u8; 8] = [0x90, 0x90, 0x90, 0xe9, 0, 0, 0, 0];
+
+impl Space {
+    /// Publish a fragment whose only exit leads to `target`. Its address, its exit's number.
+    fn put(&mut self, key: PageKey, offset: u64, target: i32) -> (Published, u64, ExitId) {
+        let stamp = self.epochs.begin(key.page);
+        let [hot, cold] = self.code.cache.places(&self.filling.region, 16).expect("room");
+        let at = |a: u64| self.code.cache.offset(a).expect("inside") as u32;
+        let site = ExitSite {
+            target,
+            hot_field: at(hot) + 4,
+            stub: at(cold),
+            clean_stub: at(cold) + 4,
+            stub_field: at(cold) + 4,
+            unlinked: at(cold) + 8,
+            needs_stub: false,
+        };
+        self.code.cache.append(&mut self.filling.region, &HOT, &[0xcc; 16]).expect("room");
+        let exit = self.filling.first_exit();
+        let p = Publication { key, stamp, offset, hot: at(hot) as usize, flags_dead: true, exits: &[site] };
+        let published = self.code.publish(&self.filling, &p, &self.epochs);
+        self.filling.exits += 1;
+        (published, hot, exit)
+    }
+
+    /// Where the hot jump of the fragment at `host` leads.
+    fn leads_to(&self, host: u64) -> u64 {
+        // SAFETY: a field of code in the cache, mapped readable.
+        let rel = unsafe { std::ptr::read_volatile((host + 4) as *const i32) };
+        (host + 8).wrapping_add_signed(i64::from(rel))
+    }
+}
+
+#[test]
+fn what_is_published_is_found_linked_and_lost_when_its_code_changes() {
+    let mut s = space(1, 1 << 20);
+    let (_, a, exit_a) = s.put(high(3), 0x10, 0x20);
+    let (published, b, _) = s.put(high(3), 0x20, 0);
+    let (_, c, exit_c) = s.put(high(4), 0, 0x20 - 0x1000);
+    assert_eq!(published, Published::Ours);
+    assert_eq!(s.code.lookup(&high(3), 0x20, &s.epochs), Some(b));
+    assert_eq!(s.code.lookup(&high(3), 0x24, &s.epochs), None);
+    assert!(!s.code.link(exit_a, a, true), "not where the exit leads");
+    assert!(s.code.link(exit_a, b, true) && !s.code.link(exit_a, b, true));
+    assert!(!s.code.link(exit_c, b, false) && s.code.link(exit_c, b, true));
+    assert_eq!((s.leads_to(a), s.leads_to(c)), (b, b));
+
+    assert_eq!(s.code.cut(HIGH + 0x3000, HIGH + 0x3fff), 1);
+    assert_eq!(s.leads_to(a), b, "links inside a page stay");
+    assert_ne!(s.leads_to(c), b);
+    assert!(s.code.link(exit_c, b, true));
+
+    let drops = s.code.drops();
+    assert!(s.epochs.invalidate_page(3));
+    assert_eq!(s.code.lookup(&high(3), 0x20, &s.epochs), None, "stale before anybody followed");
+    assert!(s.code.follow(s.epochs.changes(), &s.epochs));
+    assert!(!s.code.follow(s.epochs.changes(), &s.epochs));
+    assert!(s.code.drops() > drops);
+    assert!(s.leads_to(a) != b && s.leads_to(c) != b);
+    assert!(!s.code.link(exit_c, b, true), "it is dead");
+    assert_eq!(s.code.lookup(&high(4), 0, &s.epochs), Some(c));
+    let (published, b2, _) = s.put(high(3), 0x20, 0);
+    assert_eq!(published, Published::Ours);
+    assert!(s.code.link(exit_c, b2, true));
+    let _ = &s.ram;
+}
+
+#[test]
+fn one_of_two_translations_wins_and_a_stale_one_does_not() {
+    let mut s = space(1, 1 << 20);
+    let (_, a, _) = s.put(high(3), 0x10, 0);
+    assert_eq!(s.put(high(3), 0x10, 0).0, Published::Theirs(a));
+    let stamp = s.epochs.begin(9);
+    s.epochs.invalidate_page(9);
+    let p = Publication { key: high(9), stamp, offset: 0, hot: 1 << 14, flags_dead: true, exits: &[] };
+    assert_eq!(s.code.publish(&s.filling, &p, &s.epochs), Published::Stale);
+    s.epochs.invalidate_all();
+    assert_eq!(s.put(high(3), 0x10, 0).0, Published::Ours, "the old one was stale");
+    s.code.follow(s.epochs.changes(), &s.epochs);
+    assert!(s.code.lookup(&high(3), 0x10, &s.epochs).is_some(), "what is current stays");
+}
+
+#[test]
+fn links_need_the_same_space_and_mode() {
+    let mut s = space(1, 1 << 20);
+    let (_, _, exit) = s.put(high(4), 0, 0x20 - 0x1000);
+    let other_space = PageKey { space: 2, ..high(3) };
+    let other_mode = PageKey { mode: high(3).mode ^ 2, ..high(3) };
+    let elsewhere = PageKey { va: HIGH + 0x9000, ..high(3) };
+    for key in [other_space, other_mode, elsewhere] {
+        let (_, host, _) = s.put(key, 0x20, 0);
+        assert!(!s.code.link(exit, host, true), "{key:?}");
+    }
+    let (_, host, _) = s.put(high(3), 0x20, 0);
+    assert!(s.code.link(exit, host, true));
+}
+
+#[test]
+fn a_chunk_is_used_again_only_when_everybody_passed() {
+    let mut s = space(2, 1 << 18);
+    s.code.grace.come_in(0);
+    s.code.grace.come_in(1);
+    let mut kept = Vec::new();
+    let mut evicted = 0;
+    // Fill everything there is.
+    loop {
+        let (_, host, _) = s.put(high(kept.len() % 64), kept.len() as u64 / 64 * 4, 0);
+        kept.push(host);
+        let fresh = Filling { chunk: s.filling.chunk, region: unsafe_region(&s.code), exits: 0 };
+        let full = std::mem::replace(&mut s.filling, fresh);
+        match s.code.next_chunk(Some(full), &mut evicted) {
+            Some(f) => s.filling = f,
+            None => break,
+        }
+        assert!(kept.len() < 1000);
+    }
+    assert!(evicted > 0);
+    assert_eq!(s.code.lookup(&high(0), 0, &s.epochs), None, "the oldest went first");
+    s.code.grace.pass(0, s.code.grace.now());
+    assert_eq!(s.code.laggards(), [1]);
+    assert!(s.code.next_chunk(None, &mut evicted).is_none());
+    s.code.grace.go_out(1);
+    assert!(s.code.next_chunk(None, &mut evicted).is_some());
+}
+
+/// A placeholder that nothing is written through.
+fn unsafe_region(code: &CodeSpace) -> crate::cache::Region {
+    // SAFETY: never written through.
+    unsafe { code.cache.region(0, 0) }.expect("inside")
+}
