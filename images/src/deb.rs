@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::compression;
 
+mod entries;
+
+pub use entries::{DebEntry, DebNode, read_entries};
+
 const AR_MAGIC: &[u8; 8] = b"!<arch>\n";
 
 /// Why a package cannot be read.

@@ -3,6 +3,7 @@
 //! `cli` turns options into a machine description, `machine` assembles it from the other crates, `engine` runs its vCPUs,
 //! `console` connects its serial port to the user, `supervisor` deals with what happens to it until it ends.
 
+pub mod bench;
 pub mod cli;
 pub mod console;
 pub mod engine;

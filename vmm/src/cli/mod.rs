@@ -1,5 +1,6 @@
 //! The command line: what may be typed, and what it means.
 
+pub mod bench;
 pub mod demo;
 pub mod disk;
 pub mod doctor;
@@ -45,6 +46,8 @@ pub struct Cli {
 enum Command {
     /// Run a virtual machine until it powers off
     Run(Box<RunArgs>),
+    /// Measure speed: Debian programs natively, in vmm and in QEMU
+    Bench(Box<bench::BenchArgs>),
     /// Say what this host can do: engine, memory, expected speed
     Doctor(DoctorArgs),
 }
@@ -219,6 +222,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitStatus {
             let json = args.json;
             (run::run(*args), json)
         }
+        Command::Bench(args) => {
+            let json = args.json;
+            (bench::run(*args), json)
+        }
         Command::Doctor(args) => (doctor::run(&args), args.json),
     };
     match result {
@@ -255,7 +262,7 @@ mod tests {
     fn parse(line: &str) -> Result<RunArgs, clap::Error> {
         Cli::try_parse_from(line.split_whitespace()).map(|cli| match cli.command {
             Command::Run(args) => *args,
-            Command::Doctor(_) => panic!("not a run"),
+            Command::Doctor(_) | Command::Bench(_) => panic!("not a run"),
         })
     }
 

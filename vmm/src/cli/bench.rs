@@ -1,0 +1,106 @@
+//! `vmm bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::print_out;
+use super::progress::ProgressLine;
+use crate::bench::{self, Options, PROGRAMS, chart};
+use crate::exit::{ExitStatus, Failure};
+
+const EXAMPLES: &str = "\
+Examples:
+  vmm bench cpu                                          vmm beside the host's own processor
+  vmm bench cpu --qemu qemu-system-aarch64               and beside QEMU
+  vmm bench cpu --qemu A --qemu B --cpus 1,2 --runs 5 --chart speed.svg --json-file speed.json
+  vmm bench cpu --only gcc,python,boot --no-native
+
+Fetches Debian packages for arm64 and for the host (about 60 MB each, verified and kept), runs the same programs everywhere, interleaved,
+and compares what they print: a wrong result is an error. Times are the medians, taken inside the guest by its clock.";
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum BenchKind {
+    /// Processor and memory: compilers, interpreters, compression, cryptography, numbers, processes, boot
+    Cpu,
+}
+
+/// `vmm bench`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct BenchArgs {
+    /// What is measured
+    #[arg(value_name = "WHAT", value_enum, default_value_t = BenchKind::Cpu)]
+    pub kind: BenchKind,
+    /// A QEMU to compare with: the program qemu-system-aarch64, or a script that starts it (repeatable)
+    #[arg(long, value_name = "PROGRAM")]
+    pub qemu: Vec<PathBuf>,
+    /// Runs of everything; medians count
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+    /// Numbers of vCPUs; with N vCPUs, N copies of each program run at a time
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub cpus: Vec<u16>,
+    /// Count the processor time that the host spends, not the clock: for hosts that do other things
+    #[arg(long)]
+    pub processor_time: bool,
+    /// Only these programs
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', value_parser = PROGRAMS)]
+    pub only: Vec<String>,
+    /// Leave out the host's own processor
+    #[arg(long)]
+    pub no_native: bool,
+    /// Another kernel for the guests than Debian's cloud kernel
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// An option for `vmm run` (repeatable), such as --vmm-option=--engine=interp
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    pub vmm_option: Vec<String>,
+    /// Write all figures into FILE as JSON, with the counters of the last run
+    #[arg(long, value_name = "FILE")]
+    pub json_file: Option<PathBuf>,
+    /// Write a chart into FILE (SVG)
+    #[arg(long, value_name = "FILE")]
+    pub chart: Option<PathBuf>,
+    /// The Debian mirror (default: the one of this host's apt)
+    #[arg(long, value_name = "URL")]
+    pub mirror: Option<String>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: BenchArgs) -> Result<ExitStatus, Failure> {
+    let BenchKind::Cpu = args.kind;
+    let programs = if args.only.is_empty() { PROGRAMS.map(str::to_owned).to_vec() } else { args.only };
+    let options = Options {
+        qemus: args.qemu,
+        native: !args.no_native,
+        vmm_options: args.vmm_option,
+        runs: args.runs,
+        processor_time: args.processor_time,
+        cpus: args.cpus,
+        programs,
+        kernel: args.kernel,
+        mirror: args.mirror,
+    };
+    let tables = bench::run(&options, &ProgressLine::new())?;
+    let value = json!({ "tables": tables.iter().map(|table| table.json()).collect::<Vec<_>>() });
+    if args.json {
+        print_out(&format!("{value:#}"));
+    } else {
+        print_out(&tables.iter().map(|table| table.text()).collect::<Vec<_>>().join("\n"));
+    }
+    let write = |option: &str, path: Option<PathBuf>, text: String| match path {
+        Some(path) => std::fs::write(&path, text)
+            .map_err(|e| Failure::backend(format!("{option} {}: cannot be written: {e}", path.display()))),
+        None => Ok(()),
+    };
+    write("--json-file", args.json_file, format!("{value:#}\n"))?;
+    write("--chart", args.chart, chart::svg(&tables))?;
+    let wrong: Vec<&str> = tables.iter().flat_map(|table| &table.wrong).map(String::as_str).collect();
+    if wrong.is_empty() { Ok(ExitStatus::Success) } else { Err(Failure::internal(wrong.join("; "))) }
+}
