@@ -86,7 +86,10 @@ impl Subject {
             .output()
             .map_err(|e| Failure::usage(format!("--qemu {shown}: cannot be run: {e}")))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let version = text.split("version ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let version = text
+            .strip_prefix("QEMU ")
+            .and_then(|text| text.split("version ").nth(1))
+            .and_then(|rest| rest.split_whitespace().next());
         match version {
             Some(version) => Ok(Subject::Qemu(program.to_owned(), version.to_owned())),
             None => Err(Failure::usage(format!("--qemu {shown}: it does not say that it is QEMU"))),
