@@ -7,5 +7,6 @@ pub mod differential;
 pub mod guests;
 pub mod linux;
 pub mod monitor;
+pub mod nested;
 pub mod process;
 pub mod tools;

@@ -203,7 +203,7 @@ impl<'a> Supervisor<'a> {
         Ok(match command {
             Command::Help => monitor::HELP.to_owned(),
             Command::Registers => self.machine.register_report(),
-            Command::Gic => self.machine.board().gic.report(),
+            Command::Gic => self.machine.board().interrupts.report(),
             Command::Devices => self.machine.device_report(),
             Command::Status => self.machine.status(),
             Command::Pause => {

@@ -1,7 +1,9 @@
 //! Generators and checks that developers and CI run: `cargo xtask help`.
 
+mod cross;
 mod decode_check;
 mod generate;
+mod nested;
 mod test;
 
 use std::process::ExitCode;
@@ -15,6 +17,11 @@ cargo xtask COMMAND
               --sample N takes N of them
   test        everything that a change must pass: format, generated files, clippy, unit, differential, bare-metal and
               end-to-end tests; installs the Debian packages that they need
+  cross aarch64
+              builds the program for arm64 hosts, static, with Debian's compiler packages (unpacked into a private folder);
+              --check is clippy for that target, --test its unit tests under qemu-user
+  nested      runs that program on KVM in QEMU's emulation of an arm64 host with EL2; --full adds the long tests
+  release     a binary for each architecture, in target/dist
   help        this text
 ";
 
@@ -23,6 +30,9 @@ fn main() -> ExitCode {
     match arguments.first().map(String::as_str) {
         Some("gen") => generate::run(&arguments[1..]),
         Some("decode-check") => decode_check::run(&arguments[1..]),
+        Some("cross") => cross::run(&arguments[1..]),
+        Some("nested") => nested::run(&arguments[1..]),
+        Some("release") => cross::release(),
         Some("test") => test::run(),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");

@@ -6,6 +6,7 @@
 //!
 //! All vCPUs of a machine share the translated code (`code`), found without a lock; each has its own translation caches and jump caches. A vCPU learns of
 //! changed code by the epochs in `cpu::CodeEpochs`, and code that was taken out is only overwritten when no vCPU can be in it (`code::Grace`).
+#![cfg(target_arch = "x86_64")] // it makes x86-64 code: on other hosts the crate is empty
 
 pub mod asm;
 mod cache;

@@ -12,7 +12,7 @@ use crate::console::SerialLine;
 use crate::console::backend::Console;
 use crate::console::terminal;
 use crate::engine;
-use crate::engine::emu::{cpu_model, has_pmu};
+use crate::engine::emu::has_pmu;
 use crate::exit::{ExitStatus, Failure};
 use crate::machine::boot::{Boot, BootSource};
 use crate::machine::ram::GuestRam;
@@ -29,12 +29,12 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
         print_out(&cpu::CpuConfig::MODELS.join("\n"));
         return Ok(ExitStatus::Success);
     }
-    let engine = engine::by_choice(args.engine, &args.translator.options())?;
+    let engine = engine::by_choice(args.engine, &args.translator)?;
     let config = MachineConfig {
         boot: boot_source(&args)?,
         vcpus: usize::from(args.cpus),
         memory: args.memory,
-        cpu: cpu_model(&args.cpu)?,
+        cpu: engine.cpu(&args.cpu)?,
         virtio: VirtioConfig { transport: args.transport, disks: args.disk.clone(), rng: !args.no_rng },
     };
     if let Some(path) = &args.dump_dtb {

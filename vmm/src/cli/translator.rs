@@ -1,9 +1,16 @@
 //! Options of the translator: proofs, switches and profiles. All hidden from the short help.
 
 use clap::Args;
+#[cfg(target_arch = "x86_64")] // the translator makes x86-64 code
 use jit::{Optimisations, Options};
 
+/// Options for `--engine jit`, which this host cannot have.
+#[cfg(not(target_arch = "x86_64"))] // as above
+#[derive(Args, Clone, Debug, Default)]
+pub struct TranslatorArgs {}
+
 /// Options for `--engine jit`.
+#[cfg(target_arch = "x86_64")] // as above
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Translator (--engine jit): proofs and profiles")]
 pub struct TranslatorArgs {
@@ -25,10 +32,12 @@ pub struct TranslatorArgs {
     pub jit_seeded_fault: bool,
 }
 
+#[cfg(target_arch = "x86_64")] // as above
 fn parse_optimisations(text: &str) -> Result<Optimisations, String> {
     Optimisations::parse(text).map_err(|e| e.to_string())
 }
 
+#[cfg(target_arch = "x86_64")] // as above
 impl TranslatorArgs {
     /// What the translator is told.
     pub fn options(&self) -> Options {

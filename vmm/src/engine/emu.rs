@@ -1,12 +1,11 @@
-//! The emulating engines: processing elements of crate `cpu`, run by its interpreter or by the translator of crate `jit`.
+//! The emulating engines: processing elements of crate `cpu`, run by its interpreter or by another [`Runner`].
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cpu::config::ID_AA64DFR0;
 use cpu::{CpuConfig, Outside, VcpuState, VmShared};
-use jit::{JitCpu, JitShared, Options};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::{Engine, Setup, Stop, Vcpu, Vm};
 use crate::exit::{Failure, explain};
@@ -16,31 +15,13 @@ use crate::machine::ram::GuestRam;
 #[derive(Debug)]
 pub struct Interpreter;
 
-/// Translates guest code to x86-64 code.
-#[derive(Clone, Default, Debug)]
-pub struct Translator {
-    /// How it works.
-    pub options: Options,
-}
-
 impl Engine for Interpreter {
     fn name(&self) -> &'static str {
         "interp"
     }
 
     fn create(&self, setup: Setup) -> Result<Arc<dyn Vm>, Failure> {
-        EmuVm::create(setup, None)
-    }
-}
-
-impl Engine for Translator {
-    fn name(&self) -> &'static str {
-        "jit"
-    }
-
-    fn create(&self, setup: Setup) -> Result<Arc<dyn Vm>, Failure> {
-        let translator = JitShared::new(self.options.clone()).map_err(|e| Failure::backend(explain(&e)))?;
-        EmuVm::create(setup, Some(translator))
+        EmuVm::create(setup, Box::new(|vcpu| Ok(vcpu as Box<dyn Runner>)))
     }
 }
 
@@ -57,35 +38,28 @@ pub fn has_pmu(config: &CpuConfig) -> bool {
 }
 
 /// What all vCPUs of an emulated machine share.
-struct EmuVm {
+pub(super) struct EmuVm {
     shared: Arc<VmShared>,
-    /// Set if the vCPUs run by generated code.
-    translator: Option<Arc<JitShared>>,
+    runners: RunnerMaker,
     /// Keeps the memory that `shared.ram` points to.
     ram: GuestRam,
 }
 
 impl EmuVm {
-    fn create(setup: Setup, translator: Option<Arc<JitShared>>) -> Result<Arc<dyn Vm>, Failure> {
+    /// A virtual machine whose vCPUs `runners` makes.
+    pub(super) fn create(setup: Setup, runners: RunnerMaker) -> Result<Arc<dyn Vm>, Failure> {
         let ram = setup.ram.for_processing_elements()?;
         let shared = VmShared::new(ram, setup.clock, setup.vcpus, setup.cpu);
         shared.trace.store(setup.trace, Ordering::Relaxed);
         shared.start_timer_thread().map_err(|e| Failure::backend(format!("no thread for the timers: {e}")))?;
-        Ok(Arc::new(EmuVm { shared, translator, ram: setup.ram }))
+        Ok(Arc::new(EmuVm { shared, runners, ram: setup.ram }))
     }
 }
 
 impl Vm for EmuVm {
     fn create_vcpu(&self, index: usize, outside: Arc<dyn Outside>) -> Result<Box<dyn Vcpu>, Failure> {
         let vcpu = cpu::Vcpu::new(index, Arc::clone(&self.shared), outside);
-        let runner = match &self.translator {
-            None => Runner::Interpreter(vcpu),
-            Some(translator) => {
-                let vcpu = JitCpu::new(vcpu, Arc::clone(translator)).map_err(|e| Failure::backend(explain(&e)))?;
-                Runner::Translator(vcpu)
-            }
-        };
-        Ok(Box::new(EmuVcpu { runner, _ram: self.ram.clone() }))
+        Ok(Box::new(EmuVcpu { runner: (self.runners)(vcpu)?, _ram: self.ram.clone() }))
     }
 
     fn publish_irq(&self, vcpu: usize, group: usize, best: Option<(u8, u32)>) {
@@ -110,30 +84,39 @@ impl Vm for EmuVm {
 }
 
 /// Who runs a processing element.
-enum Runner {
-    Interpreter(Box<cpu::Vcpu>),
-    Translator(Box<JitCpu>),
+pub(super) trait Runner {
+    /// The processing element.
+    fn pe(&self) -> &cpu::Vcpu;
+    /// The same, to change it.
+    fn pe_mut(&mut self) -> &mut cpu::Vcpu;
+    /// Executes the guest until there is a reason to stop.
+    fn run(&mut self) -> Stop;
+    /// Its own counters, with the name of the group.
+    fn counters(&self) -> Option<(&'static str, Value)> {
+        None
+    }
 }
 
-impl Runner {
+/// Makes the runner of a processing element.
+pub(super) type RunnerMaker = Box<dyn Fn(Box<cpu::Vcpu>) -> Result<Box<dyn Runner>, Failure> + Send + Sync>;
+
+impl Runner for cpu::Vcpu {
     fn pe(&self) -> &cpu::Vcpu {
-        match self {
-            Runner::Interpreter(vcpu) => vcpu,
-            Runner::Translator(jit) => &jit.vcpu,
-        }
+        self
     }
 
     fn pe_mut(&mut self) -> &mut cpu::Vcpu {
-        match self {
-            Runner::Interpreter(vcpu) => vcpu,
-            Runner::Translator(jit) => &mut jit.vcpu,
-        }
+        self
+    }
+
+    fn run(&mut self) -> Stop {
+        cpu::Vcpu::run(self)
     }
 }
 
 /// A vCPU of an emulated machine.
 struct EmuVcpu {
-    runner: Runner,
+    runner: Box<dyn Runner>,
     /// Keeps the memory that the vCPU points to.
     _ram: GuestRam,
 }
@@ -144,10 +127,7 @@ impl Vcpu for EmuVcpu {
     }
 
     fn run(&mut self) -> Stop {
-        match &mut self.runner {
-            Runner::Interpreter(vcpu) => vcpu.run(),
-            Runner::Translator(jit) => jit.run(),
-        }
+        self.runner.run()
     }
 
     fn save(&self) -> Result<Value, Failure> {
@@ -167,19 +147,9 @@ impl Vcpu for EmuVcpu {
 
     fn counters(&self) -> Value {
         let mut counters = self.runner.pe().counters();
-        if let (Runner::Translator(jit), Some(fields)) = (&self.runner, counters.as_object_mut()) {
-            fields.insert("jit".into(), translator_counters(jit));
+        if let (Some((name, own)), Some(fields)) = (self.runner.counters(), counters.as_object_mut()) {
+            fields.insert(name.into(), own);
         }
         counters
     }
-}
-
-/// The translator's counters: its report has a name and a number in each line.
-fn translator_counters(jit: &JitCpu) -> Value {
-    let report = jit.counters.report();
-    let row = |line: &str| {
-        let (name, value) = line.rsplit_once(' ')?;
-        Some((name.trim_start_matches("jit.").to_owned(), json!(value.parse::<u64>().ok()?)))
-    };
-    Value::Object(report.lines().filter_map(row).collect::<Map<_, _>>())
 }

@@ -4,9 +4,13 @@
 //! ([`Outside`]) inside [`Vcpu::run`]; it returns for real stops only.
 
 pub mod emu;
+#[cfg(any(target_arch = "aarch64", test))] // the host kernel runs guests of its own architecture only
+pub mod kvm;
 #[cfg(test)]
 pub mod scripted;
 mod survey;
+#[cfg(target_arch = "x86_64")] // it makes x86-64 code
+pub mod translator;
 
 use std::sync::Arc;
 
@@ -17,11 +21,15 @@ pub use cpu::Stop;
 pub use survey::{Survey, choose, survey};
 
 use crate::cli::EngineChoice;
+use crate::cli::translator::TranslatorArgs;
 use crate::exit::Failure;
+use crate::machine::interrupts::InterruptController;
 use crate::machine::ram::GuestRam;
 
 /// The engine for `--engine`; `translator`: how the translator is to work, should it be that.
-pub fn by_choice(choice: EngineChoice, translator: &jit::Options) -> Result<Box<dyn Engine>, Failure> {
+pub fn by_choice(choice: EngineChoice, translator: &TranslatorArgs) -> Result<Box<dyn Engine>, Failure> {
+    #[cfg(not(target_arch = "x86_64"))] // it makes x86-64 code
+    let _ = translator;
     let engines = survey();
     let wanted = match choice {
         EngineChoice::Auto => choose(&engines),
@@ -33,7 +41,10 @@ pub fn by_choice(choice: EngineChoice, translator: &jit::Options) -> Result<Box<
             engine.name, engine.why
         ))),
         Some(engine) if engine.name == "interp" => Ok(Box::new(emu::Interpreter)),
-        Some(engine) if engine.name == "jit" => Ok(Box::new(emu::Translator { options: translator.clone() })),
+        #[cfg(target_arch = "x86_64")] // as above
+        Some(engine) if engine.name == "jit" => Ok(Box::new(translator::Translator { options: translator.options() })),
+        #[cfg(target_arch = "aarch64")] // as above
+        Some(engine) if engine.name == "kvm" => Ok(Box::new(kvm::Kvm::open()?)),
         _ => Err(Failure::backend("no engine works on this host; `vmm doctor` says why")),
     }
 }
@@ -51,12 +62,22 @@ pub struct Setup {
     pub clock: Arc<Clock>,
     /// Event flags (`cpu::outside::trace`).
     pub trace: u32,
+    /// The interrupt controller has LPIs and an ITS.
+    pub lpis: bool,
 }
 
 /// A way to execute guests.
 pub trait Engine: Send + Sync {
     /// The word for `--engine`.
     fn name(&self) -> &'static str;
+    /// CNTFRQ_EL0 of its guests, Hz.
+    fn counter_frequency(&self) -> u64 {
+        cpu::clock::DEFAULT_FREQUENCY
+    }
+    /// The processor of a `--cpu` name.
+    fn cpu(&self, name: &str) -> Result<CpuConfig, Failure> {
+        emu::cpu_model(name)
+    }
     /// Makes a virtual machine without vCPUs.
     fn create(&self, setup: Setup) -> Result<Arc<dyn Vm>, Failure>;
 }
@@ -71,6 +92,20 @@ pub trait Vm: Send + Sync {
     fn request_pause(&self, vcpu: usize);
     /// How often each vCPU returned to EL0.
     fn returns_to_el0(&self) -> Vec<u64>;
+    /// The engine's own interrupt controller, if it has one: `publish_irq` is then not used.
+    fn interrupt_controller(&self) -> Option<Arc<dyn InterruptController>> {
+        None
+    }
+    /// PSCI calls are served by the engine: all vCPUs run, also those that PSCI has off.
+    fn serves_psci(&self) -> bool {
+        false
+    }
+    /// The system counter that the guest sees, if the engine does not take it from the clock. No vCPU runs.
+    fn guest_counter(&self) -> Option<u64> {
+        None
+    }
+    /// The clock, which stood still or was set, goes on: the guest's counter follows it. No vCPU runs.
+    fn resume_time(&self) {}
     /// Guest RAM was rewritten behind the vCPUs' back; none of them runs.
     fn forget_code(&self);
 }
@@ -85,6 +120,15 @@ pub trait Vcpu {
     fn save(&self) -> Result<Value, Failure>;
     /// Takes over a saved state.
     fn load(&mut self, state: &Value) -> Result<(), Failure>;
+    /// On or off in the sense of PSCI, if the engine serves it.
+    fn is_on(&self) -> Option<bool> {
+        None
+    }
+    /// Turns it on or off, if the engine serves PSCI.
+    fn set_on(&mut self, on: bool) -> Result<(), Failure> {
+        let _ = on;
+        Ok(())
+    }
     /// For the hang report: PC, registers, last exceptions, timers.
     fn report(&self) -> String;
     /// Counters for `--stats`.

@@ -23,23 +23,39 @@ pub fn choose(engines: &[Survey]) -> Option<&Survey> {
     engines.iter().find(|engine| engine.usable)
 }
 
+#[cfg(target_arch = "aarch64")] // the host kernel runs guests of its own architecture only
 fn kvm() -> Survey {
-    let why = if std::env::consts::ARCH != "aarch64" {
-        format!("needs an arm64 host, this is {}", std::env::consts::ARCH)
-    } else if !std::path::Path::new("/dev/kvm").exists() {
-        "there is no /dev/kvm".into()
+    let (usable, why) = match super::kvm::probe() {
+        Ok(found) => (true, found),
+        Err(why) => (false, why),
+    };
+    Survey { name: "kvm", usable, why, speed: "native speed" }
+}
+
+#[cfg(not(target_arch = "aarch64"))] // as above
+fn kvm() -> Survey {
+    let arch = std::env::consts::ARCH;
+    let why = if std::path::Path::new("/dev/kvm").exists() {
+        format!("needs an arm64 host; /dev/kvm of this one runs {arch} guests only")
     } else {
-        "not built into this version".into()
+        format!("needs an arm64 host, this is {arch}")
     };
     Survey { name: "kvm", usable: false, why, speed: "native speed" }
 }
 
+#[cfg(target_arch = "x86_64")] // it makes x86-64 code
 fn jit() -> Survey {
     let (usable, why) = match jit::detect() {
         Ok(_) => (true, "x86-64-v3 host".to_owned()),
         Err(error) => (false, error.to_string()),
     };
     Survey { name: "jit", usable, why, speed: "a few times slower than native; a Debian kernel boots in about 2 s" }
+}
+
+#[cfg(not(target_arch = "x86_64"))] // as above
+fn jit() -> Survey {
+    let why = format!("needs an x86-64 host, this is {}", std::env::consts::ARCH);
+    Survey { name: "jit", usable: false, why, speed: "a few times slower than native" }
 }
 
 fn interpreter() -> Survey {

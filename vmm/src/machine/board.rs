@@ -14,6 +14,7 @@ use devices::pvpanic::{PanicEvent, Pvpanic};
 use devices::{Bus, CpuInterfaceSink, Gic, MmioDevice};
 
 use super::boot::fill_random;
+use super::interrupts::{Emulated, InterruptController, Window};
 use super::layout;
 use super::psci::{self, Outcome, Psci};
 use super::ram::GuestRam;
@@ -41,7 +42,9 @@ pub struct Board {
     /// The devices by address.
     pub bus: Bus,
     /// The interrupt controller.
-    pub gic: Arc<Gic>,
+    pub interrupts: Arc<dyn InterruptController>,
+    /// The emulated one, for emulated processing elements; idle if the kernel has its own.
+    gic: Arc<Gic>,
     /// The serial port.
     pub uart: Arc<Pl011>,
     /// Holds the power button.
@@ -73,19 +76,17 @@ impl Board {
         tracer: Arc<Tracer>,
     ) -> Result<Board, Failure> {
         let defect = |e: &dyn std::fmt::Display| Failure::internal(format!("the board cannot be built: {e}"));
-        let publisher = Arc::new(Publisher(Arc::clone(vm)));
-        let gic = match virtio.transport {
-            Transport::Pci => Gic::with_lpis(vcpus, layout::SPIS, publisher, ram.shared_memory()),
-            Transport::Mmio => Gic::new(vcpus, layout::SPIS, publisher),
-        };
-        let gic = gic.map_err(|e| defect(&e))?;
+        let lpis = virtio.transport == Transport::Pci;
+        let emulated = Emulated::new(vcpus, lpis, Arc::new(Publisher(Arc::clone(vm))), ram)?;
+        let gic = Arc::clone(emulated.gic());
+        let interrupts = vm.interrupt_controller().unwrap_or_else(|| Arc::new(emulated));
         let watch = Arc::new(Mutex::new(PanicWatch::default()));
         let sink = UartSink { line: line.clone(), watch: Arc::clone(&watch), vm: Arc::clone(vm) };
-        let uart = Pl011::new(gic.spi_line(layout::UART_SPI), Arc::new(sink));
+        let uart = Pl011::new(interrupts.spi_line(layout::UART_SPI), Arc::new(sink));
         let alarm = Arc::new(Alarm { clock: Arc::clone(clock), due: Mutex::new(None), changed: Condvar::new() });
-        let rtc = Pl031::new(gic.spi_line(layout::RTC_SPI), Arc::clone(&alarm) as Arc<dyn WallClock>);
+        let rtc = Pl031::new(interrupts.spi_line(layout::RTC_SPI), Arc::clone(&alarm) as Arc<dyn WallClock>);
         spawn_alarm(&alarm, Arc::downgrade(&rtc))?;
-        let gpio = Pl061::new(gic.spi_line(layout::GPIO_SPI));
+        let gpio = Pl061::new(interrupts.spi_line(layout::GPIO_SPI));
         let reported = Arc::clone(&watch);
         let pvpanic = Pvpanic::new(Arc::new(move |event| {
             if event == PanicEvent::Panicked {
@@ -93,22 +94,20 @@ impl Board {
             }
         }));
         let mut bus = Bus::new();
-        let redistributors = devices::gic::REDISTRIBUTOR_LEN * vcpus as u64;
-        let devices: [(u64, u64, Arc<dyn MmioDevice>); 6] = [
-            (layout::GICD, devices::gic::DISTRIBUTOR_LEN, gic.distributor()),
-            (layout::GICR, redistributors, gic.redistributors()),
+        let devices: [Window; 4] = [
             (layout::UART, layout::PAGE, Arc::clone(&uart) as Arc<dyn MmioDevice>),
             (layout::RTC, layout::PAGE, rtc),
             (layout::GPIO, layout::PAGE, Arc::clone(&gpio) as Arc<dyn MmioDevice>),
             (layout::PVPANIC, layout::PAGE, pvpanic),
         ];
-        for (base, length, device) in devices {
+        for (base, length, device) in interrupts.windows().into_iter().chain(devices) {
             bus.insert(base, length, device).map_err(|e| defect(&e))?;
         }
-        virtio.build(&mut bus, &gic, ram)?;
+        virtio.build(&mut bus, &*interrupts, ram)?;
         let psci = Psci::new(vcpus);
         let ram = ram.range();
-        Ok(Board { bus, gic, uart, gpio, psci, watch, tracer, vm: Arc::clone(vm), ram, threads: OnceLock::new() })
+        let (vm, threads) = (Arc::clone(vm), OnceLock::new());
+        Ok(Board { bus, interrupts, gic, uart, gpio, psci, watch, tracer, vm, ram, threads })
     }
 
     /// The vCPU threads exist now.

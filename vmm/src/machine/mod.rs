@@ -3,6 +3,7 @@
 pub mod board;
 pub mod boot;
 pub mod container;
+pub mod interrupts;
 pub mod layout;
 pub mod psci;
 pub mod ram;
@@ -19,9 +20,10 @@ use serde_json::{Value, json};
 
 use self::board::{Board, UartInput};
 use self::boot::{Boot, BootSource};
+use self::psci::Power;
 use self::ram::GuestRam;
 use self::vcpus::{StopSink, Vcpus};
-use self::virtio::VirtioConfig;
+use self::virtio::{Transport, VirtioConfig};
 use crate::console::SerialLine;
 use crate::engine::emu::has_pmu;
 use crate::engine::{Engine, Setup, Vm};
@@ -102,7 +104,7 @@ impl Machine {
         config.check()?;
         let boot = Boot::open(&config.boot, config.vcpus, has_pmu(&config.cpu), &config.virtio)?;
         let ram = GuestRam::new(config.memory)?;
-        let clock = Arc::new(Clock::new());
+        let clock = Arc::new(Clock::with(engine.counter_frequency(), 1.0));
         clock.pause();
         let setup = Setup {
             ram: ram.clone(),
@@ -110,6 +112,7 @@ impl Machine {
             cpu: config.cpu.clone(),
             clock: Arc::clone(&clock),
             trace: tracer.flags(),
+            lpis: config.virtio.transport == Transport::Pci,
         };
         let vm = engine.create(setup)?;
         let board = Arc::new(Board::new(&vm, &clock, config.vcpus, &ram, &config.virtio, line, tracer)?);
@@ -145,6 +148,9 @@ impl Machine {
     pub fn pause(&self) -> Result<(), Failure> {
         let late = self.vcpus.pause(PAUSE_LIMIT);
         self.clock.pause();
+        if let Some(counter) = self.vm.guest_counter() {
+            self.clock.set_counter(counter);
+        }
         self.board.bus.pause();
         if late.is_empty() {
             Ok(())
@@ -156,6 +162,7 @@ impl Machine {
     /// Lets the vCPUs run.
     pub fn resume(&self) {
         self.clock.resume();
+        self.vm.resume_time();
         self.board.bus.resume();
         self.vcpus.resume();
     }
@@ -178,9 +185,10 @@ impl Machine {
         let entry = self.boot.load(&self.ram)?;
         self.vm.forget_code();
         self.clock.set_counter(0);
+        let serves_psci = self.vm.serves_psci();
         let answers = self.vcpus.each(move |index, seat| {
             seat.vcpu.reset(entry.pc, [entry.x0, 0, 0, 0]);
-            seat.on = index == 0;
+            seat.on = index == 0 || serves_psci;
             seat.stopped = false;
         });
         if answers.iter().any(Option::is_none) {
@@ -200,8 +208,8 @@ impl Machine {
             self.engine,
             self.started.elapsed().as_secs_f64()
         );
-        let reports = self.vcpus.each(|_, seat| (seat.on, seat.vcpu.report()));
-        let power = self.board.psci.states();
+        let reports = self.vcpus.each(|_, seat| (seat.vcpu.is_on().unwrap_or(seat.on), seat.vcpu.report()));
+        let power = self.power();
         for (index, report) in reports.into_iter().enumerate() {
             let state = power.get(index).map_or_else(String::new, |power| format!("{power:?}"));
             match report {
@@ -210,13 +218,22 @@ impl Machine {
                 None => drop(writeln!(text, "vCPU {index} ({state}) does not stop: it is busy outside of the guest")),
             }
         }
-        let _ = writeln!(text, "{}", self.board.gic.report().trim_end());
+        let _ = writeln!(text, "{}", self.board.interrupts.report().trim_end());
         let _ = write!(text, "{}", self.device_report());
         let _ = write!(text, "---- end of the hang report");
         if !was_paused && late.is_empty() {
             self.vcpus.resume();
         }
         text
+    }
+
+    /// Which vCPUs PSCI has on: what the kernel says if it serves PSCI.
+    fn power(&self) -> Vec<Power> {
+        if !self.vm.serves_psci() {
+            return self.board.psci.states();
+        }
+        let state = |on: Option<bool>| if on == Some(false) { Power::Off } else { Power::On };
+        self.vcpus.each(|_, seat| seat.vcpu.is_on()).into_iter().map(|on| state(on.flatten())).collect()
     }
 
     /// The registers of all vCPUs.

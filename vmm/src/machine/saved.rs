@@ -69,13 +69,16 @@ impl Machine {
         let failed = |e: io::Error| Failure::backend(format!("the saved machine cannot be written: {e}"));
         let mut writer = Writer::new(out).map_err(failed)?;
         writer.section("machine", &[&json(&self.shape())?]).map_err(failed)?;
-        let vcpus = self.vcpus.each(|_, seat| seat.vcpu.save().map(|state| SavedVcpu { on: seat.on, state }));
+        let vcpus = self.vcpus.each(|_, seat| {
+            let on = seat.vcpu.is_on().unwrap_or(seat.on);
+            seat.vcpu.save().map(|state| SavedVcpu { on, state })
+        });
         for (index, vcpu) in vcpus.into_iter().enumerate() {
             let vcpu = vcpu.ok_or_else(|| Failure::internal(format!("vCPU {index} does not answer")))??;
             writer.section(&format!("vcpu{index}"), &[&json(&vcpu)?]).map_err(failed)?;
         }
         writer.section("devices", &[&json(&self.board.bus.save())?]).map_err(failed)?;
-        writer.section("psci", &[&json(&self.board.psci.states())?]).map_err(failed)?;
+        writer.section("psci", &[&json(&self.power())?]).map_err(failed)?;
         let clock = SavedClock {
             counter: self.clock.counter(),
             wall: u64::try_from(self.clock.wall().as_nanos()).unwrap_or(0),
@@ -174,11 +177,13 @@ impl Machine {
 
     fn load_vcpus(&self, saved: Vec<Option<SavedVcpu>>) -> Result<(), Failure> {
         let saved = std::sync::Mutex::new(saved);
+        let serves_psci = self.vm.serves_psci();
         let answers = self.vcpus.each(move |index, seat| {
             let state = saved.lock().ok().and_then(|mut saved| saved.get_mut(index).and_then(Option::take));
             let state = state.ok_or_else(|| Failure::usage(format!("the saved machine lacks vCPU {index}")))?;
             seat.vcpu.load(&state.state)?;
-            seat.on = state.on;
+            seat.vcpu.set_on(state.on)?;
+            seat.on = state.on || serves_psci;
             seat.stopped = false;
             Ok(())
         });

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use devices::disk::{self, DiskOptions};
 use devices::gic::its;
 use devices::pci::host::BUS_LEN;
-use devices::pci::{MsiSink, PciFunction, PciHost};
+use devices::pci::{PciFunction, PciHost};
 use devices::virtio::blk::{BlkOptions, MAX_QUEUES, SERIAL_LEN};
 use devices::virtio::pci::Slot;
 use devices::virtio::{VirtioBlk, VirtioDevice, VirtioMmio, VirtioPci, VirtioRng};
-use devices::{Bus, Gic, IrqLine, Its, MmioDevice, WiredOr};
+use devices::{Bus, IrqLine, MmioDevice, WiredOr};
 use firmware::BoardDescription;
 use firmware::fdt::{PcieDescription, Peripheral, Region, Trigger, VirtioSlot};
 
+use super::interrupts::InterruptController;
 use super::layout;
 use super::ram::GuestRam;
 use crate::exit::{Failure, explain};
@@ -124,12 +125,12 @@ impl VirtioConfig {
     }
 
     /// Puts the devices on the bus.
-    pub fn build(&self, bus: &mut Bus, gic: &Arc<Gic>, ram: &GuestRam) -> Result<(), Failure> {
+    pub fn build(&self, bus: &mut Bus, interrupts: &dyn InterruptController, ram: &GuestRam) -> Result<(), Failure> {
         self.check()?;
         let devices = self.open()?;
         match self.transport {
-            Transport::Pci => build_pci(devices, bus, gic, ram),
-            Transport::Mmio => build_mmio(devices, bus, gic, ram),
+            Transport::Pci => build_pci(devices, bus, interrupts, ram),
+            Transport::Mmio => build_mmio(devices, bus, interrupts, ram),
         }
     }
 }
@@ -145,13 +146,13 @@ fn insert(bus: &mut Bus, base: u64, len: u64, device: Arc<dyn MmioDevice>) -> Re
 fn build_mmio(
     devices: Vec<Arc<dyn VirtioDevice>>,
     bus: &mut Bus,
-    gic: &Arc<Gic>,
+    interrupts: &dyn InterruptController,
     ram: &GuestRam,
 ) -> Result<(), Failure> {
     for (index, device) in devices.into_iter().enumerate() {
         let Peripheral { region, spi } = slot(index).device;
-        let transport =
-            VirtioMmio::new(region.base, device, ram.shared_memory(), gic.spi_line(spi)).map_err(|e| no_threads(&e))?;
+        let transport = VirtioMmio::new(region.base, device, ram.shared_memory(), interrupts.spi_line(spi))
+            .map_err(|e| no_threads(&e))?;
         insert(bus, region.base, region.size, transport)?;
     }
     Ok(())
@@ -160,17 +161,17 @@ fn build_mmio(
 fn build_pci(
     devices: Vec<Arc<dyn VirtioDevice>>,
     bus: &mut Bus,
-    gic: &Arc<Gic>,
+    interrupts: &dyn InterruptController,
     ram: &GuestRam,
 ) -> Result<(), Failure> {
-    let its = Its::new(gic, layout::ITS).ok_or_else(|| Failure::internal("a GIC without LPIs"))?;
-    insert(bus, layout::ITS, its::ITS_LEN, Arc::clone(&its) as Arc<dyn MmioDevice>)?;
-    let pins = layout::PCIE_SPIS.map(|spi| WiredOr::new(gic.spi_line(spi)));
+    let ((base, len, its), messages) = interrupts.its().ok_or_else(|| Failure::internal("a GIC without LPIs"))?;
+    insert(bus, base, len, its)?;
+    let pins = layout::PCIE_SPIS.map(|spi| WiredOr::new(interrupts.spi_line(spi)));
     let mut functions: Vec<Arc<dyn PciFunction>> = Vec::with_capacity(devices.len());
     for (index, device) in devices.into_iter().enumerate() {
         // Device n's INTA is swizzled to pin n modulo 4; the bridge is device 0.
         let intx = pins.get((index + 1) % 4).map_or_else(IrqLine::disconnected, |pin| pin.input(index as u32));
-        let messages = Arc::clone(&its) as Arc<dyn MsiSink>;
+        let messages = Arc::clone(&messages);
         let place = Slot { requester_id: PciHost::requester_id(index), messages, intx };
         functions.push(VirtioPci::new(device, ram.shared_memory(), place).map_err(|e| no_threads(&e))?);
     }

@@ -1,5 +1,5 @@
 //! The host's time stamp counter, where it is a clock.
-#![expect(unsafe_code, reason = "the instructions have no safe form in std")]
+#![cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "the instructions have no safe form in std"))]
 
 /// True if the time stamp counter runs at one rate whatever the processor does and the kernel takes its own time from it, so that
 /// all processors agree.

@@ -1,0 +1,24 @@
+//! The engine that has the host kernel execute the guest: KVM of arm64 hosts.
+//!
+//! `host` opens `/dev/kvm` and makes the virtual machine, `vcpu` runs a vCPU and serves its exits, `assist` executes the
+//! device accesses that the hardware does not describe, `gic` is the kernel's interrupt controller, `kick` interrupts a
+//! vCPU, `state` saves and loads it in the form of the emulated engines. `registers` and `gic_state` are plain data and
+//! are tested on every host.
+
+#[cfg(target_arch = "aarch64")] // all of these talk to the kernel
+mod assist;
+#[cfg(target_arch = "aarch64")]
+mod gic;
+mod gic_state;
+#[cfg(target_arch = "aarch64")]
+mod host;
+#[cfg(target_arch = "aarch64")]
+mod kick;
+mod registers;
+#[cfg(target_arch = "aarch64")]
+mod state;
+#[cfg(target_arch = "aarch64")]
+mod vcpu;
+
+#[cfg(target_arch = "aarch64")]
+pub use host::{Kvm, probe};
