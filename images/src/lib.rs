@@ -12,4 +12,5 @@ pub mod deb;
 pub mod debian;
 pub mod demo;
 pub mod http;
+pub mod initrd;
 pub mod progress;

@@ -98,7 +98,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   vmm run                                              Debian demo: kernel and busybox from the mirror (verified, cached)
   vmm run --kernel Image --initrd root.cpio
-  vmm run --kernel vmlinuz --append 'console=ttyAMA0 root=/dev/vda1'
+  vmm run --kernel vmlinuz --modules linux-image.deb --disk debian.img     boots from the disk
   vmm run --kernel hello.elf --console file:out.txt --timeout 10    bare-metal program, for scripts
   vmm run --engine interp --trace exception,psci:trace.txt ...      look at what the guest does
   vmm run --disk scratch.img,serial=scratch                          the demo with /dev/vda
@@ -120,6 +120,12 @@ pub struct RunArgs {
     /// The initial RAM file system
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
+    /// Modules of the kernel (its package, or a folder with lib/modules): boot from --disk without an initrd
+    ///
+    /// The machine makes an initrd that loads the drivers and starts init on the root disk: the one that root= names, or the one found.
+    /// Without this option the kernel's package in the kernel's folder is used, or lib/modules of the tree that the kernel is in.
+    #[arg(long, value_name = "DIR|DEB", requires = "kernel", conflicts_with = "initrd")]
+    pub modules: Option<PathBuf>,
     /// The kernel command line (default: console=ttyAMA0)
     #[arg(long, value_name = "TEXT")]
     pub append: Option<String>,

@@ -118,6 +118,7 @@ fn boot_source(args: &RunArgs) -> Result<BootSource, Failure> {
         append: args.append.clone(),
         dtb: args.dtb.clone(),
         initrd: args.initrd.clone(),
+        modules: args.modules.clone(),
         ..BootSource::default()
     };
     match &args.kernel {

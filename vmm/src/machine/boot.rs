@@ -9,6 +9,7 @@ use firmware::{BoardDescription, Kernel, KernelKind, Limits, Placement};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::layout;
+use super::made_initrd;
 use super::ram::GuestRam;
 use super::virtio::VirtioConfig;
 use crate::exit::{Failure, explain};
@@ -29,6 +30,8 @@ pub struct BootSource {
     pub append: Option<String>,
     /// `--dtb`.
     pub dtb: Option<PathBuf>,
+    /// `--modules`.
+    pub modules: Option<PathBuf>,
 }
 
 /// Everything needed to fill RAM, as often as the machine is reset.
@@ -97,7 +100,10 @@ impl Boot {
         let file = firmware::read_file(path, "--kernel", limits.max_size).map_err(|e| Failure::usage(explain(&e)))?;
         let kernel = firmware::parse_kernel(file, &limits)
             .map_err(|e| Failure::usage(format!("--kernel {}: {}", path.display(), explain(&e))))?;
-        let initrd = source.initrd.as_deref().map(Initrd::open).transpose()?;
+        let initrd = match source.initrd.as_deref() {
+            Some(path) => Some(Initrd::open(path)?),
+            None => made_initrd(source, &kernel, virtio)?,
+        };
         let user_tree = source.dtb.as_deref().map(read_tree).transpose()?;
         let keeps_its_own = user_tree.is_some() && source.append.is_none();
         let command_line = if keeps_its_own { None } else { Some(command_line(source.append.as_deref())?) };
@@ -183,6 +189,19 @@ impl Boot {
 }
 
 type Store<'a> = &'a dyn Fn(&[u8], u64, &str) -> Result<(), Failure>;
+
+/// An initrd that finds the root on the disks, if the machine can and has to make one.
+fn made_initrd(source: &BootSource, kernel: &Kernel, virtio: &VirtioConfig) -> Result<Option<Initrd>, Failure> {
+    let request = made_initrd::Request {
+        kernel: &source.kernel,
+        image: &kernel.bytes,
+        modules: source.modules.as_deref(),
+        command_line: source.append.as_deref().unwrap_or_default(),
+        virtio,
+    };
+    let made = request.make()?;
+    Ok(made.map(|bytes| Initrd { length: bytes.len() as u64, content: Content::Bytes(bytes), path: "made".into() }))
+}
 
 fn read_tree(path: &Path) -> Result<Vec<u8>, Failure> {
     firmware::read_file(path, "--dtb", firmware::place::FDT_MAX_SIZE).map_err(|e| Failure::usage(explain(&e)))

@@ -5,6 +5,7 @@ pub mod boot;
 pub mod container;
 pub mod interrupts;
 pub mod layout;
+mod made_initrd;
 pub mod psci;
 pub mod ram;
 pub mod saved;

@@ -1,0 +1,280 @@
+//! The modules of a kernel, in a folder or in its package, and the order in which some of them can be loaded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::InitrdError;
+use crate::compression;
+use crate::deb;
+
+/// Greatest size of a module: those of Debian have less than 10 MB.
+const MAX_MODULE: u64 = 64 << 20;
+/// Greatest size of all that is kept of a package.
+const MAX_PACKAGE: u64 = 512 << 20;
+/// Folders below `kernel/` of which a root disk may need a module.
+const PLACES: [&str; 13] = [
+    "arch/arm64/",
+    "crypto/",
+    "drivers/block/",
+    "drivers/char/",
+    "drivers/net/",
+    "drivers/virtio/",
+    "fs/",
+    "lib/",
+    "mm/",
+    "net/core/",
+    "net/packet/",
+    "net/vmw_vsock/",
+    "drivers/vhost/",
+];
+
+/// A module, unpacked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// Its name as the kernel has it: with underscores.
+    pub name: String,
+    /// The ELF object.
+    pub contents: Vec<u8>,
+}
+
+/// Where a module is.
+enum Stored {
+    File(PathBuf),
+    /// Perhaps compressed.
+    Bytes(Vec<u8>),
+}
+
+/// The modules of one kernel.
+pub struct ModuleSet {
+    origin: PathBuf,
+    /// By name.
+    modules: BTreeMap<String, (String, Stored)>,
+    /// Names of what the kernel has built in.
+    built_in: BTreeSet<String>,
+}
+
+impl ModuleSet {
+    /// The modules of the kernel `version` in `path`: a kernel package, or a folder `VERSION`, `lib/modules` or one that
+    /// has `lib/modules/VERSION`.
+    ///
+    /// # Errors
+    /// [`InitrdError`].
+    pub fn open(path: &Path, version: &str) -> Result<ModuleSet, InitrdError> {
+        if path.is_dir() { ModuleSet::of_folder(path, version) } else { ModuleSet::of_package(path, version) }
+    }
+
+    fn of_package(path: &Path, version: &str) -> Result<ModuleSet, InitrdError> {
+        let below = format!("lib/modules/{version}/");
+        let inside = |name: &str| name.strip_prefix("usr/").unwrap_or(name).strip_prefix(&below).map(str::to_owned);
+        let wanted = |name: &str| inside(name).is_some_and(|name| is_wanted(&name));
+        let mut set = ModuleSet::new(path);
+        for file in deb::read_files(path, wanted, MAX_PACKAGE)? {
+            if let Some(name) = inside(&file.name) {
+                set.add(&name, Stored::Bytes(file.contents))?;
+            }
+        }
+        set.checked(version)
+    }
+
+    fn of_folder(path: &Path, version: &str) -> Result<ModuleSet, InitrdError> {
+        let places = ["", version, &format!("lib/modules/{version}"), &format!("usr/lib/modules/{version}")];
+        let folder = places.iter().map(|place| path.join(place)).find(|folder| folder.join("kernel").is_dir());
+        let folder =
+            folder.ok_or_else(|| InitrdError::NoModules { path: path.to_owned(), version: version.to_owned() })?;
+        let mut set = ModuleSet::new(path);
+        let mut waiting = vec![folder.clone()];
+        while let Some(directory) = waiting.pop() {
+            let failed = |source| InitrdError::Io { path: directory.clone(), source };
+            for entry in fs::read_dir(&directory).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                // Links lead out of the modules (`build`, `source`) and are not followed.
+                let kind = entry.file_type().map_err(failed)?;
+                let path = entry.path();
+                let name =
+                    path.strip_prefix(&folder).map_or_else(|_| String::new(), |p| p.to_string_lossy().into_owned());
+                if kind.is_dir() {
+                    waiting.push(path);
+                } else if kind.is_file() && is_wanted(&name) {
+                    set.add(&name, Stored::File(path))?;
+                }
+            }
+        }
+        set.checked(version)
+    }
+
+    fn new(origin: &Path) -> ModuleSet {
+        ModuleSet { origin: origin.to_owned(), modules: BTreeMap::new(), built_in: BTreeSet::new() }
+    }
+
+    fn checked(self, version: &str) -> Result<ModuleSet, InitrdError> {
+        if self.modules.is_empty() && self.built_in.is_empty() {
+            return Err(InitrdError::NoModules { path: self.origin, version: version.to_owned() });
+        }
+        Ok(self)
+    }
+
+    /// Takes in the file at `path` below the folder of the kernel's version.
+    fn add(&mut self, path: &str, stored: Stored) -> Result<(), InitrdError> {
+        if path == "modules.builtin" {
+            let text = self.read(path, &stored)?;
+            self.built_in.extend(String::from_utf8_lossy(&text).lines().filter_map(module_name));
+        } else if let Some(name) = module_name(path) {
+            self.modules.insert(name, (path.to_owned(), stored));
+        }
+        Ok(())
+    }
+
+    fn read(&self, path: &str, stored: &Stored) -> Result<Vec<u8>, InitrdError> {
+        let unpack = |input: &mut dyn io::BufRead| -> io::Result<Vec<u8>> {
+            let mut contents = Vec::new();
+            compression::reader(input)?.take(MAX_MODULE + 1).read_to_end(&mut contents)?;
+            if contents.len() as u64 > MAX_MODULE {
+                return Err(io::Error::other(format!("it has more than {MAX_MODULE} bytes unpacked")));
+            }
+            Ok(contents)
+        };
+        let contents = match stored {
+            Stored::Bytes(bytes) => unpack(&mut bytes.as_slice()),
+            Stored::File(file) => fs::File::open(file).and_then(|file| unpack(&mut io::BufReader::new(file))),
+        };
+        contents.map_err(|source| InitrdError::Io { path: self.origin.join(path), source })
+    }
+
+    /// Whether the kernel can do what the module `name` does.
+    pub fn has(&self, name: &str) -> bool {
+        self.modules.contains_key(name) || self.built_in.contains(name)
+    }
+
+    /// The modules `names`, each behind those that it needs; what is built in needs no loading, and what is not there
+    /// is left out ([`has`](Self::has) tells).
+    ///
+    /// # Errors
+    /// A module that cannot be read.
+    pub fn in_order(&self, names: &[&str]) -> Result<Vec<Module>, InitrdError> {
+        let mut order = Order { set: self, seen: BTreeSet::new(), modules: Vec::new() };
+        names.iter().try_for_each(|name| order.add(name))?;
+        Ok(order.modules)
+    }
+
+    /// The module that does what a soft dependency asks for: one of that name, or one that implements a cipher or a
+    /// checksum of that name.
+    fn provider(&self, wanted: &str) -> Result<Option<String>, InitrdError> {
+        if self.has(wanted) {
+            return Ok(Some(wanted.to_owned()));
+        }
+        let alias = format!("crypto-{wanted}");
+        for (name, (path, stored)) in &self.modules {
+            let ciphers = path.starts_with("kernel/crypto/") || path.starts_with("kernel/arch/arm64/crypto/");
+            if ciphers && fields(&self.read(path, stored)?, "alias=").any(|field| field == alias) {
+                return Ok(Some(name.clone()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A walk through what modules need.
+struct Order<'a> {
+    set: &'a ModuleSet,
+    seen: BTreeSet<String>,
+    modules: Vec<Module>,
+}
+
+impl Order<'_> {
+    fn add(&mut self, name: &str) -> Result<(), InitrdError> {
+        if !self.seen.insert(name.to_owned()) {
+            return Ok(());
+        }
+        let Some((path, stored)) = self.set.modules.get(name) else { return Ok(()) };
+        let contents = self.set.read(path, stored)?;
+        let soft: Vec<String> = fields(&contents, "softdep=").flat_map(|field| before(&field)).collect();
+        for wanted in soft {
+            if let Some(provider) = self.set.provider(&wanted)? {
+                self.add(&provider)?;
+            }
+        }
+        let needed: Vec<String> = fields(&contents, "depends=").collect();
+        for name in needed.iter().flat_map(|field| field.split(',')).filter(|name| !name.is_empty()) {
+            self.add(&name.replace('-', "_"))?;
+        }
+        self.modules.push(Module { name: name.to_owned(), contents });
+        Ok(())
+    }
+}
+
+/// What a soft dependency (`pre: a b post: c`) wants first.
+fn before(field: &str) -> Vec<String> {
+    let words = field.split_whitespace().skip_while(|word| *word != "pre:").skip(1);
+    words.take_while(|word| !word.ends_with(':')).map(|word| word.replace('-', "_")).collect()
+}
+
+/// The values of a key among the NUL-terminated strings of a module's `.modinfo` section.
+fn fields(module: &[u8], key: &str) -> impl Iterator<Item = String> {
+    let values = module.split(|&byte| byte == 0).filter_map(move |text| text.strip_prefix(key.as_bytes()));
+    values.map(|value| String::from_utf8_lossy(value).into_owned())
+}
+
+/// Whether a file below the folder of the kernel's version is of use here.
+fn is_wanted(path: &str) -> bool {
+    let place = |path: &str| PLACES.iter().any(|place| path.starts_with(place));
+    path == "modules.builtin" || path.strip_prefix("kernel/").is_some_and(place) && module_name(path).is_some()
+}
+
+/// The module's name for its path.
+fn module_name(path: &str) -> Option<String> {
+    let (stem, ending) = path.rsplit('/').next()?.split_once(".ko")?;
+    matches!(ending, "" | ".xz" | ".gz" | ".zst").then(|| stem.replace('-', "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(files: &[(&str, &[u8])]) -> ModuleSet {
+        let mut set = ModuleSet::new(Path::new("test"));
+        for (path, contents) in files {
+            set.add(path, Stored::Bytes(contents.to_vec())).expect("readable");
+        }
+        set
+    }
+
+    fn order(set: &ModuleSet, names: &[&str]) -> Vec<String> {
+        set.in_order(names).expect("readable").into_iter().map(|module| module.name).collect()
+    }
+
+    #[test]
+    fn what_is_needed_comes_first() {
+        let set = set(&[
+            ("kernel/drivers/block/virtio_blk.ko", b"\x7fELF\0depends=virtio-ring,virtio\0"),
+            ("kernel/drivers/virtio/virtio_ring.ko", b"x\0license=GPL\0depends=virtio\0"),
+            ("kernel/drivers/virtio/virtio.ko", b"x\0depends=\0"),
+            ("kernel/fs/ext4/ext4.ko", b"x\0depends=jbd2,mbcache\0softdep=pre: crc32c\0"),
+            ("kernel/fs/jbd2/jbd2.ko", b"depends=\0"),
+            ("kernel/crypto/crc32c_generic.ko", b"alias=crypto-crc32c-generic\0alias=crypto-crc32c\0depends=\0"),
+            ("modules.builtin", b"kernel/fs/mbcache.ko\n"),
+        ]);
+        assert_eq!(order(&set, &["virtio_blk"]), ["virtio", "virtio_ring", "virtio_blk"]);
+        assert_eq!(order(&set, &["ext4", "jbd2"]), ["crc32c_generic", "jbd2", "ext4"]);
+        assert!(set.has("mbcache") && !set.has("xfs"));
+        assert!(order(&set, &["xfs", "mbcache"]).is_empty());
+    }
+
+    #[test]
+    fn a_circle_of_needs_ends() {
+        let set = set(&[("kernel/lib/a.ko", b"depends=b\0"), ("kernel/lib/b.ko", b"depends=a\0softdep=pre: a\0")]);
+        assert_eq!(order(&set, &["a"]), ["b", "a"]);
+    }
+
+    #[test]
+    fn names_and_places() {
+        assert_eq!(module_name("kernel/drivers/char/hw_random/virtio-rng.ko.xz").as_deref(), Some("virtio_rng"));
+        assert_eq!(module_name("kernel/x.kofax"), None);
+        assert!(
+            is_wanted("kernel/fs/xfs/xfs.ko") && !is_wanted("kernel/drivers/gpu/drm/drm.ko") && !is_wanted("fs/a.ko")
+        );
+        assert_eq!(before("pre: a b-c post: d"), ["a", "b_c"]);
+        assert!(before("post: d").is_empty());
+    }
+}
