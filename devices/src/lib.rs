@@ -12,6 +12,7 @@ pub mod disk;
 pub mod gic;
 pub mod irq;
 pub mod memory;
+pub mod net;
 pub mod pci;
 pub mod pl011;
 pub mod pl031;

@@ -12,4 +12,5 @@ pub mod machine;
 pub mod panic_watch;
 pub mod signals;
 pub mod supervisor;
+pub mod tap;
 pub mod trace;

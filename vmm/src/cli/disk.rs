@@ -48,7 +48,7 @@ fn cache(mode: &str) -> Result<CacheMode, String> {
 }
 
 /// Splits at single commas; a doubled one stands for itself.
-fn split(text: &str) -> Vec<String> {
+pub(super) fn split(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod demo;
 pub mod disk;
 pub mod doctor;
+pub mod net;
 pub mod progress;
 pub mod run;
 pub mod size;
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::console::ConsoleKind;
 use crate::console::terminal;
 use crate::exit::ExitStatus;
+use crate::machine::net::NetConfig;
 use crate::machine::virtio::{DiskConfig, Transport};
 use crate::trace::TraceSpec;
 
@@ -102,6 +104,7 @@ Examples:
   vmm run --kernel hello.elf --console file:out.txt --timeout 10    bare-metal program, for scripts
   vmm run --engine interp --trace exception,psci:trace.txt ...      look at what the guest does
   vmm run --disk scratch.img,serial=scratch                          the demo with /dev/vda
+  vmm run --net user,hostfwd=tcp::2222-:22                           the demo with a network
   vmm run --dump-dtb board.dtb                                      only write the device tree
 
 Kernels: arm64 Image, also compressed (gzip, zstd, lz4, xz, bzip2) or wrapped (EFI zboot), and arm64 ELF files. The format is seen from the content.
@@ -141,6 +144,13 @@ pub struct RunArgs {
     /// MODE: writeback (default), writethrough, none (O_DIRECT) or unsafe (flushes do nothing). serial gives /dev/disk/by-id/virtio-TEXT.
     #[arg(long, value_name = "PATH[,..]", value_parser = disk::parse)]
     pub disk: Vec<DiskConfig>,
+    /// A network card (repeatable): user, tap:NAME, fd:NUMBER, socket:PATH or none, then [,mac=MAC][,mtu=N][,pcap=FILE][,offloads=off]
+    ///
+    /// user is a network without any right on the host: DHCP, DNS, TCP, UDP and ping, at QEMU's addresses (guest 10.0.2.15, gateway 10.0.2.2).
+    /// It takes hostfwd=tcp|udp:[ADDR]:PORT-[ADDR]:PORT (tcp:127.0.0.1:2222-:22 leads to the guest's ssh) and allow-host (10.0.2.2 is the host's
+    /// loopback). tap is an interface of the host; socket is a cable to another vmm with the same PATH; pcap captures what the card sees.
+    #[arg(long, value_name = "BACKEND[,..]", value_parser = net::parse)]
+    pub net: Vec<Option<NetConfig>>,
     /// How the guest reaches its virtio devices: pci (PCIe, MSI-X, ITS) or mmio
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Transport::Pci)]
     pub transport: Transport,

@@ -35,7 +35,12 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
         vcpus: usize::from(args.cpus),
         memory: args.memory,
         cpu: engine.cpu(&args.cpu)?,
-        virtio: VirtioConfig { transport: args.transport, disks: args.disk.clone(), rng: !args.no_rng },
+        virtio: VirtioConfig {
+            transport: args.transport,
+            disks: args.disk.clone(),
+            nets: args.net.iter().flatten().cloned().collect(),
+            rng: !args.no_rng,
+        },
     };
     if let Some(path) = &args.dump_dtb {
         return dump_tree(&config, path);

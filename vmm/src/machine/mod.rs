@@ -6,6 +6,7 @@ pub mod container;
 pub mod interrupts;
 pub mod layout;
 mod made_initrd;
+pub mod net;
 pub mod psci;
 pub mod ram;
 pub mod saved;

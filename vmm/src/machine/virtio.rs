@@ -15,6 +15,7 @@ use firmware::fdt::{PcieDescription, Peripheral, Region, Trigger, VirtioSlot};
 
 use super::interrupts::InterruptController;
 use super::layout;
+use super::net::NetConfig;
 use super::ram::GuestRam;
 use crate::exit::{Failure, explain};
 
@@ -46,6 +47,8 @@ pub struct VirtioConfig {
     pub transport: Transport,
     /// Disks: `/dev/vda` and so on.
     pub disks: Vec<DiskConfig>,
+    /// Network cards: `eth0` and so on.
+    pub nets: Vec<NetConfig>,
     /// A source of entropy.
     pub rng: bool,
 }
@@ -53,7 +56,7 @@ pub struct VirtioConfig {
 impl VirtioConfig {
     /// Number of devices.
     pub fn devices(&self) -> usize {
-        self.disks.len() + usize::from(self.rng)
+        self.disks.len() + self.nets.len() + usize::from(self.rng)
     }
 
     /// Checks what can be checked without opening anything; messages name the options.
@@ -117,6 +120,9 @@ impl VirtioConfig {
                 queues: config.queues,
             };
             devices.push(Arc::new(VirtioBlk::new(disk, options)));
+        }
+        for (index, net) in self.nets.iter().enumerate() {
+            devices.push(Arc::new(net.open(index)?));
         }
         if self.rng {
             devices.push(Arc::new(VirtioRng::new()));
@@ -208,7 +214,7 @@ mod tests {
     }
 
     fn config(disks: Vec<DiskConfig>, transport: Transport) -> VirtioConfig {
-        VirtioConfig { transport, disks, rng: true }
+        VirtioConfig { transport, disks, rng: true, ..VirtioConfig::default() }
     }
 
     #[test]
