@@ -28,7 +28,26 @@ struct El0 {
 }
 
 /// Most pages of the EL1 context that are remembered one by one; with more, a change of the address space drops them all.
-const LOCAL_LIMIT: usize = 256;
+pub const LOCAL_LIMIT: usize = 256;
+
+/// Pages of the EL1 context whose translations depend on the address space (not global). Generated code adds to it.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Local {
+    /// How many, up to [`LOCAL_LIMIT`], which means "any".
+    pub count: u64,
+    /// Their canonical addresses.
+    pub pages: [u64; LOCAL_LIMIT],
+}
+
+impl Local {
+    fn push(&mut self, page: u64) {
+        if let Some(slot) = self.pages.get_mut(self.count as usize) {
+            *slot = page;
+            self.count += 1;
+        }
+    }
+}
 
 /// All contexts of one vCPU.
 #[derive(Debug)]
@@ -42,11 +61,8 @@ pub struct Contexts {
     /// Index of the current EL0 context; `None` while `nothing` is installed.
     current: Option<usize>,
     space: Space,
-    pan: u8,
     controls: [u64; 3],
     modes: [Mode; 2],
-    /// Pages of the EL1 context whose translations depend on the address space (not global).
-    el1_local: Vec<u64>,
     /// The EL1 jump cache leads to code whose translation depends on the address space.
     el1_local_code: bool,
     /// Slots of EL0 may hold something.
@@ -66,6 +82,8 @@ pub struct Contexts {
     high_table: u64,
     /// Identity of what links between pages at EL1 depend on.
     link_space: u32,
+    /// Times that all data translations were forgotten.
+    pub cleared: u64,
     /// Address space changes.
     pub switches: u64,
     /// EL0 contexts made anew.
@@ -84,10 +102,8 @@ impl Contexts {
             empty,
             current: None,
             space: Space::default(),
-            pan: 0,
             controls: [0; 3],
             modes: [Mode::default(); 2],
-            el1_local: Vec::new(),
             el1_local_code: false,
             el0_slots_used: false,
             el0_has_high: false,
@@ -98,6 +114,7 @@ impl Contexts {
             clock: 0,
             high_table: u64::MAX,
             link_space: 0,
+            cleared: 0,
             switches: 0,
             made: 0,
         }
@@ -143,18 +160,19 @@ impl Contexts {
     fn clear_el1_data(&mut self, hot: &mut Hot) {
         self.el1.clear_data();
         hot.l0_el1.fill(self.empty);
-        self.el1_local.clear();
+        hot.local.count = 0;
         hot.inline.pan_open = 0;
     }
 
     /// Drop what of the EL1 context belongs to the old address space.
     fn leave_space(&mut self, hot: &mut Hot) {
-        if self.el1_local.len() >= LOCAL_LIMIT {
+        if hot.local.count >= LOCAL_LIMIT as u64 {
             self.clear_el1_data(hot);
-        } else if !self.el1_local.is_empty() {
-            for page in std::mem::take(&mut self.el1_local) {
-                self.el1.remove_pages(page, page);
+        } else if hot.local.count != 0 {
+            for page in hot.local.pages.iter().take(hot.local.count as usize) {
+                self.el1.remove_pages(*page, *page);
             }
+            hot.local.count = 0;
             hot.l0_el1.fill(self.empty);
         }
         if std::mem::take(&mut self.el1_local_code) {
@@ -174,6 +192,7 @@ impl Contexts {
             c.context.clear_data();
         }
         hot.l0_el0.fill(self.empty);
+        self.cleared += 1;
         self.el0_has_high = false;
         self.largest = [12; 2];
         self.blocks = BlockFilter::default();
@@ -197,11 +216,8 @@ impl Contexts {
             self.link_space = if mmu { code.space([controls[0], controls[1], controls[2], high_table]) } else { 0 };
         }
         let space = Space { ttbr0: a.sys(Sys::TTBR0_EL1) & 0x0000_ffff_ffff_fffe, asid: vcpu.asid() };
-        if a.pan != self.pan {
-            if hot.inline.pan_open != 0 {
-                self.clear_el1_data(hot);
-            }
-            self.pan = a.pan;
+        if a.pan != 0 && hot.inline.pan_open != 0 {
+            self.clear_el1_data(hot);
         }
         if space != self.space {
             self.leave_space(hot);
@@ -292,11 +308,9 @@ impl Contexts {
                 return &mut self.el0[i].context;
             }
         }
-        // Generated code may have changed PAN since the last update, though not while this was set.
-        self.pan = pan;
         hot.inline.pan_open |= u8::from(!high && pan == 0);
-        if !t.global && self.el1_local.len() < LOCAL_LIMIT {
-            self.el1_local.push(canonical(va) & !0xfff);
+        if !t.global {
+            hot.local.push(canonical(va) & !0xfff);
         }
         &mut self.el1
     }

@@ -103,6 +103,18 @@ pub const HOST_MXCSR: i32 = hot(offset_of!(Hot, host_mxcsr));
 pub const FP_CONSTANTS: i32 = hot(offset_of!(Hot, fp_constants));
 /// The table of vector constants.
 pub const CONSTANTS: i32 = hot(offset_of!(Hot, constants));
+/// Pointer to the second-level TLB.
+pub const SECOND: i32 = hot(offset_of!(Hot, second));
+/// Count of pages of the EL1 context that belong to the address space; behind it the pages.
+pub const LOCAL: i32 = hot(offset_of!(Hot, local));
+/// Numbers of the contexts: privileged and unprivileged, each by VA[55].
+pub const CONTEXTS: i32 = hot(offset_of!(Hot, inline) + offset_of!(crate::exceptions::Inline, contexts));
+/// The EL1 context has pages made while PAN was 0 (a byte).
+pub const PAN_OPEN: i32 = hot(offset_of!(Hot, inline) + offset_of!(crate::exceptions::Inline, pan_open));
+/// PSTATE.PAN (a byte).
+pub const PAN: i32 = arch(offset_of!(ArchState, pan));
+/// PSTATE.EL (a byte).
+pub const EL: i32 = arch(offset_of!(ArchState, el));
 /// Slots of sites that access with EL0's rights.
 pub const L0_EL0: i32 = hot(offset_of!(Hot, l0_el0));
 /// Slots of sites that access with EL1's rights.

@@ -39,6 +39,8 @@ pub struct Inline {
     pub pan_open: u8,
     /// EL or PAN changed and `Vcpu::follow_mode` was not called yet.
     pub changed: u8,
+    /// Numbers of the contexts, see `cpu::mmu::Tlb::contexts`.
+    pub contexts: [[u64; 2]; 2],
 }
 
 impl Inline {
@@ -53,6 +55,7 @@ impl Inline {
             ssbs: 0,
             pan_open: 0,
             changed: 0,
+            contexts: [[0; 2]; 2],
         }
     }
 }
@@ -112,6 +115,22 @@ fn switch_sp(a: &mut Asm, old: i32, new: i32) {
     let bank = |n: i32| Mem::b(ENV, env::SP_EL + 8 * n);
     a.store(Sz::Q, bank(old), sp);
     a.load(Sz::Q, sp, bank(new));
+}
+
+/// The numbers of the contexts for EL1 (by PAN) or EL0. Uses RCX and RDX.
+fn number_contexts(a: &mut Asm, el1: bool) {
+    let number = |unprivileged: usize, half: usize| inline(offset_of!(Inline, contexts) + 16 * unprivileged + 8 * half);
+    if el1 {
+        a.movzx(Sz::B, RCX, PAN);
+        a.alu_imm(Alu::Add, Sz::D, RCX, 1);
+    }
+    for half in 0..2 {
+        a.load(Sz::Q, RDX, number(1, half));
+        if el1 {
+            a.alu(Alu::Or, Sz::Q, RDX, RCX);
+        }
+        a.store(Sz::Q, number(0, half), RDX);
+    }
 }
 
 /// Go on at the guest address in RAX: by the jump cache of the context in r14, or by way of `miss`.
@@ -179,6 +198,7 @@ pub fn svc(a: &mut Asm, from_el1: bool, leave_for: u64, indirect_miss: u64) {
     a.store_imm(Sz::D, DAIF, 0x3c0);
     a.store_imm(Sz::Q, CLAIM, 0);
     a.store_imm(Sz::B, inline(offset_of!(Inline, changed)), 1);
+    number_contexts(a, true);
     if !from_el1 {
         a.store_imm(Sz::B, EL, 1);
         a.store_imm(Sz::B, SPSEL, 1);
@@ -287,6 +307,14 @@ pub fn eret(a: &mut Asm, leave_for: u64, indirect_miss: u64) {
     a.store_imm(Sz::Q, CLAIM, 0);
     a.store_imm(Sz::B, arch(offset_of!(ArchState, event)), 1);
     a.store_imm(Sz::B, inline(offset_of!(Inline, changed)), 1);
+    let (lower, numbered) = (a.label(), a.label());
+    a.alu_imm(Alu::Cmp, Sz::B, EL, 0);
+    a.jcc(Cc::E, lower);
+    number_contexts(a, true);
+    a.jmp(numbered);
+    a.bind(lower);
+    number_contexts(a, false);
+    a.bind(numbered);
     a.load(Sz::Q, RAX, sys(Sys::ELR_EL1));
     go_on(a, indirect_miss);
 

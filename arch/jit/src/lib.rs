@@ -21,6 +21,7 @@ mod fpstate;
 mod host;
 mod machine;
 mod optimisations;
+mod second;
 pub mod t1;
 mod thunks;
 mod tlb;

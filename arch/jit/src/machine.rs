@@ -11,13 +11,14 @@ use cpu::{Conduit, Exception, Stop, Syndrome, Trap, Vcpu, VmShared};
 
 use crate::asm::Asm;
 use crate::code::{CodeSpace, ExitId, Filling};
-use crate::contexts::Contexts;
+use crate::contexts::{Contexts, LOCAL_LIMIT, Local};
 use crate::counters::JitCounters;
 use crate::enter::enter;
 use crate::exceptions::Inline;
 use crate::fpstate;
 use crate::host::{HostFeatures, Unsupported, detect};
 use crate::optimisations::{Optimisation, Optimisations};
+use crate::second::{self, Second};
 use crate::t1::Translator;
 use crate::t1::builder::Mode;
 use crate::t1::flags::{from_nzcv, to_nzcv};
@@ -80,7 +81,9 @@ impl JitShared {
         }
         if options.check {
             // Every unit comes back to the dispatcher, also where an exception ends it.
-            for off in [Optimisation::Links, Optimisation::FarLinks, Optimisation::ExceptionCode] {
+            for off in
+                [Optimisation::Links, Optimisation::FarLinks, Optimisation::ExceptionCode, Optimisation::SecondTlb]
+            {
                 options.optimise = options.optimise.with(off, false);
             }
         }
@@ -150,6 +153,10 @@ pub struct Hot {
     pub fp_constants: [[u64; 2]; crate::t1::lower::fp::CONSTANTS.len()],
     /// Constants of vector code.
     pub constants: crate::constants::Table,
+    /// The second-level TLB; it belongs to `second`.
+    pub second: *mut second::Set,
+    /// What of the EL1 context leaves with the address space.
+    pub local: Local,
     /// Slots for EL0's rights.
     pub l0_el0: [Slot; crate::env::SLOTS as usize],
     /// Slots for EL1's rights.
@@ -184,6 +191,7 @@ pub struct JitCpu {
     passed: u64,
     translator: Translator,
     contexts: Contexts,
+    second: Second,
     scratch: Box<Scratch>,
     stop: Option<Stop>,
     fp_odd: bool,
@@ -214,6 +222,7 @@ impl JitCpu {
         }
         vcpu.tlbi_log = Some(Vec::new());
         vcpu.context_dirty = true;
+        let mut second = Second::new();
         let hot = Hot {
             flags: 0,
             pc_page: 0,
@@ -234,6 +243,8 @@ impl JitCpu {
             inline: Inline::new(&vcpu),
             fp_constants: crate::t1::lower::fp::CONSTANTS,
             constants: crate::constants::Table::new(),
+            second: second.table(),
+            local: Local { count: 0, pages: [0; LOCAL_LIMIT] },
             l0_el0: [empty; crate::env::SLOTS as usize],
             l0_el1: [empty; crate::env::SLOTS as usize],
         };
@@ -248,6 +259,7 @@ impl JitCpu {
             passed: 0,
             translator: Translator::default(),
             contexts,
+            second,
             scratch,
             stop: None,
             fp_odd: false,
@@ -362,7 +374,13 @@ impl JitCpu {
     fn follow_mode(&mut self) {
         if std::mem::take(&mut self.hot.inline.changed) != 0 {
             self.vcpu.follow_mode();
+            self.number_contexts();
         }
+    }
+
+    /// The tags of the second-level TLB for accesses from now on.
+    fn number_contexts(&mut self) {
+        self.hot.inline.contexts = self.vcpu.tlb.contexts().map(|c| c.map(u64::from));
     }
 
     /// Works out which exceptions generated code may take: those after which the code of the other Exception level is the same as it was last time there.
@@ -449,6 +467,7 @@ impl JitCpu {
                 self.counters.tlbi += 1;
                 if let Some((first, last)) = self.contexts.apply(op, &mut self.hot) {
                     self.counters.links_cut += self.code.cut(first, last) as u64;
+                    self.second.remove(first, last);
                 }
             }
         }
@@ -465,6 +484,8 @@ impl JitCpu {
             self.counters.context_switches = self.contexts.switches;
             self.counters.context_misses = self.contexts.made;
         }
+        self.second.follow([self.vcpu.tlb.numbering, self.contexts.cleared]);
+        self.number_contexts();
     }
 
     /// An access missed the first-level table: fill it, or have the instruction executed.
@@ -504,6 +525,12 @@ impl JitCpu {
         context.reads[i] = entry;
         if t.writable {
             context.writes[i] = entry;
+        }
+        let high = va >> 55 & 1 != 0;
+        let plain = if el0 { !high && !unprivileged } else { !high || t.global };
+        if plain && self.shared.options.optimise.has(Optimisation::SecondTlb) {
+            let number = self.hot.inline.contexts[0][usize::from(high)];
+            self.second.insert(page, number, t.writable, entry.addend);
         }
         true
     }

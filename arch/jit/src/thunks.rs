@@ -1,8 +1,12 @@
 //! Code that all fragments share: the way in, the ways out, TLB misses, calls of the interpreter. Made once per code cache.
 
-use crate::asm::{Alu, Asm, AsmError, Cc, Gpr, Mem, Shift, Sz};
+use std::mem::offset_of;
+
+use crate::asm::{Alu, Asm, AsmError, Cc, Gpr, Label, Mem, Shift, Sz};
+use crate::contexts::LOCAL_LIMIT;
 use crate::env;
 use crate::exceptions;
+use crate::second;
 use crate::t1::flags::from_nzcv;
 use crate::t1::regs::{CTX, ENV, PINNED, PINNED_V, home, home_v};
 use crate::tlb::{EMPTY_PAGE, L1_ENTRIES};
@@ -238,16 +242,25 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunk
     Ok((hot.to_vec(), t))
 }
 
-/// Probe the first-level table and refill the slot; falls into the call of the helper on a miss, with the return address at [rsp + 8] behind it.
+/// Probe the first-level table, then the second-level one, and refill the slot; falls into the call of the helper on a miss, with the return address at [rsp + 8] behind it.
 fn miss(a: &mut Asm, write: bool, helpers: &Helpers) {
     let (rax, rcx, rdx, rsi, rdi) = (Gpr::RAX, Gpr::RCX, Gpr::RDX, Gpr::RSI, Gpr::RDI);
     let tmp = |n: i32| Mem::b(ENV, env::TMP + n * 8);
-    let slow = a.label();
+    let (slow, second) = (a.label(), a.label());
     a.store(Sz::Q, tmp(0), rax);
     a.store(Sz::Q, tmp(1), rcx);
     a.store(Sz::Q, tmp(2), rdx);
     a.push(rsi);
     a.push(rdi);
+    // Does it cross the page?
+    a.mov(Sz::D, rsi, rax);
+    a.shift_imm(Shift::Shr, Sz::D, rsi, 12);
+    a.movzx(Sz::B, rsi, rsi);
+    a.mov(Sz::D, rdi, rcx);
+    a.alu_imm(Alu::And, Sz::D, rdi, 4095);
+    a.alu(Alu::Add, Sz::D, rsi, rdi);
+    a.alu_imm(Alu::Cmp, Sz::D, rsi, 4096);
+    a.jcc(Cc::A, slow);
     a.load(Sz::Q, rdi, Mem::b(ENV, env::CTX_EL1));
     a.test_imm(Sz::D, rax, 1 << 21);
     a.cmov(Cc::Ne, Sz::Q, rdi, Mem::b(ENV, env::CTX_EL0));
@@ -259,14 +272,8 @@ fn miss(a: &mut Asm, write: bool, helpers: &Helpers) {
     a.alu_imm(Alu::And, Sz::Q, rdx, -4096);
     let table = if write { env::CTX_WRITES } else { env::CTX_READS };
     a.alu(Alu::Cmp, Sz::Q, rdx, Mem::bi(rdi, rsi, 0, table));
-    a.jcc(Cc::Ne, slow);
-    // Does it cross the page?
-    a.shift_imm(Shift::Shr, Sz::D, rax, 12);
-    a.movzx(Sz::B, rax, rax);
-    a.alu_imm(Alu::And, Sz::D, rcx, 4095);
-    a.alu(Alu::Add, Sz::D, rax, rcx);
-    a.alu_imm(Alu::Cmp, Sz::D, rax, 4096);
-    a.jcc(Cc::A, slow);
+    a.jcc(Cc::Ne, second);
+    let refill = a.here();
     a.movsx(Sz::D, Sz::Q, rcx, tmp(2));
     a.load(Sz::Q, rax, Mem::bi(rdi, rsi, 0, table + 8));
     a.store(Sz::Q, Mem::bi(ENV, rcx, 0, env::SLOT_ADDEND), rax);
@@ -282,10 +289,83 @@ fn miss(a: &mut Asm, write: bool, helpers: &Helpers) {
     a.pop(rdi);
     a.pop(rsi);
     a.ret();
+    a.bind(second);
+    probe_second(a, write, slow);
+    a.jmp(refill);
     a.bind(slow);
     a.pop(rdi);
     a.pop(rsi);
     a.alu_imm(Alu::Sub, Sz::Q, Gpr::RSP, 8);
     save_all(a);
     call_helper(a, helpers.miss);
+}
+
+/// Move a page from the second level into the first, as `JitCpu::fill` enters it. RDX = page, RAX = info, RDI = context, RSI = offset of the entry in a first-level
+/// table; RAX and RCX are used.
+fn probe_second(a: &mut Asm, write: bool, slow: Label) {
+    let (rax, rcx, rdx, rsi, rdi) = (Gpr::RAX, Gpr::RCX, Gpr::RDX, Gpr::RSI, Gpr::RDI);
+    let (with_el1, tagged, read_only, done, pan_set) = (a.label(), a.label(), a.label(), a.label(), a.label());
+    a.mov(Sz::Q, rcx, rdx);
+    a.shift_imm(Shift::Shr, Sz::Q, rcx, 55);
+    a.alu_imm(Alu::And, Sz::D, rcx, 1);
+    a.test_imm(Sz::D, rax, 1 << 21);
+    a.jcc(Cc::E, with_el1);
+    // Accesses of EL1 with EL0's rights, and of EL0 to the upper half, are the helper's.
+    a.movzx(Sz::B, rax, Mem::b(ENV, env::EL));
+    a.alu(Alu::Or, Sz::D, rax, rcx);
+    a.jcc(Cc::Ne, slow);
+    a.load(Sz::Q, rcx, Mem::b(ENV, env::CONTEXTS));
+    a.jmp(tagged);
+    a.bind(with_el1);
+    a.load(Sz::Q, rcx, Mem::bi(ENV, rcx, 3, env::CONTEXTS));
+    a.bind(tagged);
+    a.alu(Alu::Or, Sz::Q, rcx, rdx);
+    a.mov(Sz::D, rax, rdx);
+    a.shift_imm(Shift::Shr, Sz::D, rax, 12);
+    a.alu_imm(Alu::And, Sz::D, rax, second::SETS as i32 - 1);
+    const _: () = assert!(size_of::<second::Set>() == 64);
+    a.shift_imm(Shift::Shl, Sz::D, rax, 6);
+    a.alu(Alu::Add, Sz::Q, rax, Mem::b(ENV, env::SECOND));
+    let found = a.label();
+    for way in 0..second::WAYS {
+        let next = if way + 1 < second::WAYS { a.label() } else { slow };
+        a.alu(Alu::Cmp, Sz::Q, rcx, Mem::b(rax, (offset_of!(second::Set, tags) + 8 * way) as i32));
+        a.jcc(Cc::Ne, next);
+        a.load(Sz::Q, rax, Mem::b(rax, (offset_of!(second::Set, addends) + 8 * way) as i32));
+        if way + 1 < second::WAYS {
+            a.jmp(found);
+            a.bind(next);
+        }
+    }
+    a.bind(found);
+    a.mov(Sz::D, rcx, rax);
+    a.alu_imm(Alu::And, Sz::Q, rax, -4096);
+    a.test_imm(Sz::B, rcx, second::WRITABLE as i32);
+    if write {
+        a.jcc(Cc::E, slow);
+    }
+    a.store(Sz::Q, Mem::bi(rdi, rsi, 0, env::CTX_READS), rdx);
+    a.store(Sz::Q, Mem::bi(rdi, rsi, 0, env::CTX_READS + 8), rax);
+    a.jcc(Cc::E, read_only);
+    a.store(Sz::Q, Mem::bi(rdi, rsi, 0, env::CTX_WRITES), rdx);
+    a.store(Sz::Q, Mem::bi(rdi, rsi, 0, env::CTX_WRITES + 8), rax);
+    a.bind(read_only);
+    // In the lower half of the EL1 context: it leaves with the address space, and when PAN is set if it was made without.
+    a.bit_imm(4, Sz::Q, rdx, 55);
+    a.jcc(Cc::B, done);
+    a.test_imm(Sz::D, Mem::b(ENV, env::TMP), 1 << 21);
+    a.jcc(Cc::Ne, done);
+    a.alu_imm(Alu::Cmp, Sz::B, Mem::b(ENV, env::PAN), 0);
+    a.jcc(Cc::Ne, pan_set);
+    a.store_imm(Sz::B, Mem::b(ENV, env::PAN_OPEN), 1);
+    a.bind(pan_set);
+    a.load(Sz::Q, rcx, Mem::b(ENV, env::LOCAL));
+    a.alu_imm(Alu::Cmp, Sz::D, rcx, LOCAL_LIMIT as i32);
+    a.jcc(Cc::Ae, done);
+    a.mov(Sz::Q, rax, rdx);
+    a.shift_imm(Shift::Shl, Sz::Q, rax, 8);
+    a.shift_imm(Shift::Shr, Sz::Q, rax, 8);
+    a.store(Sz::Q, Mem::bi(ENV, rcx, 3, env::LOCAL + 8), rax);
+    a.inc_dec(false, Sz::Q, Mem::b(ENV, env::LOCAL));
+    a.bind(done);
 }

@@ -84,6 +84,8 @@ pub struct Tlb {
     pub(crate) no_fast: bool,
     /// Bumped when cached translations of instructions may have become wrong.
     pub generation: u64,
+    /// Bumped when context numbers are given anew: what was tagged with them is void.
+    pub numbering: u64,
 }
 
 impl std::fmt::Debug for Tlb {
@@ -176,6 +178,7 @@ impl Tlb {
             high_not_global: false,
             no_fast: false,
             generation: 1,
+            numbering: 1,
         }
     }
 
@@ -235,6 +238,12 @@ impl Tlb {
         self.user = [space << 2, SPACE_HIGH << 2];
     }
 
+    /// Numbers below 4096 of the contexts, by VA[55]: of accesses with the current privilege, and of unprivileged ones. At EL1 the former are the latter
+    /// with bits 1:0 = 1 (PAN clear) or 2 (PAN set).
+    pub fn contexts(&self) -> [[u16; 2]; 2] {
+        [self.current, self.user]
+    }
+
     /// Identifies address space and privilege for caches of instruction translations.
     pub fn context(&self, va: u64) -> u16 {
         self.current[half_of(va)]
@@ -267,6 +276,7 @@ impl Tlb {
         self.blocks = BlockFilter::default();
         self.high_not_global = false;
         self.generation += 1;
+        self.numbering += 1;
     }
 
     fn lookup(&self, va: u64) -> Option<&Entry> {
