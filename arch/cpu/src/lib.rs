@@ -26,6 +26,7 @@ pub mod shared;
 pub mod state;
 mod stepping;
 pub mod stop;
+pub mod stress;
 pub mod sysreg;
 #[cfg(test)]
 mod testing;

@@ -261,7 +261,8 @@ mod tests {
         v.install_rehearsal();
         v.rehearsal.as_mut().unwrap().begin();
         assert_eq!(v.read(0x100, 4), Err(Trap::Exit));
-        assert!(v.rehearsal.as_ref().unwrap().met_device && machine.log.lock().unwrap().is_empty());
+        let asked = machine.log.lock().unwrap().iter().any(|call| call.starts_with("read"));
+        assert!(v.rehearsal.as_ref().unwrap().met_device && !asked);
         v.rehearsal.as_mut().unwrap().allow_devices();
         assert_eq!(v.read(0x100, 4), Ok(0x155));
     }

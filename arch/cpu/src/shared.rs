@@ -208,6 +208,8 @@ pub struct VmShared {
     pub config: CpuConfig,
     /// Bits of [`crate::outside::trace`].
     pub trace: AtomicU32,
+    /// Delays where vCPUs agree on something.
+    pub stress: crate::stress::Stress,
     /// Sets `req` of vCPUs whose timer deadline passed.
     pub(crate) timers: OnceLock<TimerThread>,
 }
@@ -223,6 +225,7 @@ impl VmShared {
             code,
             config,
             trace: AtomicU32::new(0),
+            stress: crate::stress::Stress::default(),
             timers: OnceLock::new(),
         })
     }

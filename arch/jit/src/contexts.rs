@@ -143,6 +143,16 @@ impl Contexts {
         self.exec.clear();
     }
 
+    /// Forget the data translations of a page (of all, in the slots), for now.
+    pub fn forget_page(&mut self, page: u64, hot: &mut Hot) {
+        self.el1.remove_pages(canonical(page), canonical(page));
+        if let Some(c) = self.current.and_then(|i| self.el0.get_mut(i)) {
+            c.context.remove_pages(canonical(page), canonical(page));
+        }
+        hot.l0_el0.fill(self.empty);
+        hot.l0_el1.fill(self.empty);
+    }
+
     fn clear_el0_jumps(&mut self) {
         self.jump_epoch += 1;
         if let Some(c) = self.current.and_then(|i| self.el0.get_mut(i)) {

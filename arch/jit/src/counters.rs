@@ -49,6 +49,8 @@ pub struct JitCounters {
     pub no_chunk: u64,
     /// Links between pages cut by TLB maintenance.
     pub links_cut: u64,
+    /// Guest instructions executed by translated code, if that is asked for; but for those before a fault in a run of code without branches.
+    pub executed: u64,
     /// Lockstep: units compared.
     pub check_units: u64,
     /// ... guest instructions in them.
@@ -91,6 +93,7 @@ impl JitCounters {
             ("not_published", self.not_published),
             ("no_chunk", self.no_chunk),
             ("links_cut", self.links_cut),
+            ("executed", self.executed),
             ("check_units", self.check_units),
             ("check_insns", self.check_insns),
             ("check_alone", self.check_alone),

@@ -83,6 +83,8 @@ pub const CHANGES: i32 = hot(offset_of!(Hot, changes));
 pub const CHANGES_SEEN: i32 = hot(offset_of!(Hot, changes_seen));
 /// Pointer to the line by which the counter is read.
 pub const CLOCK: i32 = hot(offset_of!(Hot, clock));
+/// Instructions executed, if they are counted.
+pub const EXECUTED: i32 = hot(offset_of!(Hot, executed));
 /// In a lockstep run: passes over loop heads that are left.
 pub const PASSES: i32 = hot(offset_of!(Hot, passes));
 /// The address space or a control changed.

@@ -32,6 +32,9 @@ pub enum Unsupported {
         "the translator needs AVX2, BMI1/2, FMA, LZCNT, MOVBE and F16C (x86-64-v3) and this host lacks {0}; use --engine interp"
     )]
     Missing(String),
+    /// The file for profilers cannot be made.
+    #[error("--perf-map: /tmp/perf-PID.map cannot be written ({0})")]
+    PerfMap(String),
     /// No executable memory.
     #[error("no executable memory for the translator ({0}); use --engine interp")]
     Memory(String),

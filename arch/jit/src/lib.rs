@@ -21,6 +21,7 @@ mod fpstate;
 mod host;
 mod machine;
 mod optimisations;
+mod perf_map;
 mod second;
 pub mod t1;
 mod thunks;

@@ -18,6 +18,7 @@ use crate::exceptions::Inline;
 use crate::fpstate;
 use crate::host::{HostFeatures, Unsupported, detect};
 use crate::optimisations::{Optimisation, Optimisations};
+use crate::perf_map::PerfMap;
 use crate::second::{self, Second};
 use crate::t1::Translator;
 use crate::t1::builder::Mode;
@@ -36,6 +37,12 @@ pub struct Options {
     pub optimise: Optimisations,
     /// Compare each unit with the interpreter, see [`lockstep`].
     pub check: bool,
+    /// Make what is rare common, drawn from this seed, see [`stress`].
+    pub stress: Option<u64>,
+    /// Count the guest instructions that translated code executes.
+    pub count_executed: bool,
+    /// Write `/tmp/perf-PID.map` for profilers.
+    pub perf_map: bool,
     /// Translate one instruction wrongly, so that a test can see that it is found.
     pub seeded_fault: bool,
 }
@@ -47,6 +54,9 @@ impl Default for Options {
             count_interp: false,
             optimise: Optimisations::ALL,
             check: false,
+            stress: None,
+            count_executed: false,
+            perf_map: false,
             seeded_fault: false,
         }
     }
@@ -59,6 +69,7 @@ pub struct JitShared {
     host: HostFeatures,
     /// In a lockstep run: whose unit is compared.
     turn: lockstep::Turn,
+    perf_map: Option<PerfMap>,
     /// The code of the machine whose vCPUs are made.
     code: Mutex<Option<(Weak<VmShared>, Arc<CodeSpace>)>>,
 }
@@ -67,7 +78,7 @@ impl JitShared {
     /// For a host with these features, which has at least them.
     #[cfg(test)]
     pub(crate) fn with_host(options: Options, host: HostFeatures) -> Arc<JitShared> {
-        Arc::new(JitShared { options, host, turn: lockstep::Turn::default(), code: Mutex::new(None) })
+        Arc::new(JitShared { options, host, turn: lockstep::Turn::default(), perf_map: None, code: Mutex::new(None) })
     }
 
     /// Checks the host.
@@ -81,13 +92,16 @@ impl JitShared {
         }
         if options.check {
             // Every unit comes back to the dispatcher, also where an exception ends it.
-            for off in
-                [Optimisation::Links, Optimisation::FarLinks, Optimisation::ExceptionCode, Optimisation::SecondTlb]
-            {
+            for off in [Optimisation::Links, Optimisation::FarLinks, Optimisation::SecondTlb] {
                 options.optimise = options.optimise.with(off, false);
             }
         }
-        Ok(Arc::new(JitShared { options, host, turn: lockstep::Turn::default(), code: Mutex::new(None) }))
+        if options.stress.is_some() {
+            options.cache_bytes = stress::CACHE_BYTES;
+        }
+        let perf_map = options.perf_map.then(PerfMap::create).transpose();
+        let perf_map = perf_map.map_err(|e| Unsupported::PerfMap(e.to_string()))?;
+        Ok(Arc::new(JitShared { options, host, turn: lockstep::Turn::default(), perf_map, code: Mutex::new(None) }))
     }
 
     /// The shared code of `vm`, made when its first vCPU asks.
@@ -106,6 +120,12 @@ impl JitShared {
             thunks::emit(&mut Asm::new(), base, &helpers).map_err(|e| e.to_string())
         })?;
         let space = Arc::new(space);
+        if let Some(map) = &self.perf_map {
+            map.thunks(space.cache().address(0), 16 << 10);
+        }
+        if let Some(seed) = self.options.stress {
+            vm.stress.arm(seed);
+        }
         *code = Some((Arc::downgrade(vm), Arc::clone(&space)));
         Ok(space)
     }
@@ -125,6 +145,8 @@ pub struct Hot {
     pub req: *const AtomicU32,
     /// In a lockstep run: passes over loop heads that are left.
     pub passes: u32,
+    /// Instructions executed by generated code, if they are counted.
+    pub executed: u64,
     /// The count of code changes of the machine.
     pub changes: *const AtomicU64,
     /// What of it `fragments` has followed.
@@ -197,6 +219,7 @@ pub struct JitCpu {
     fp_odd: bool,
     /// The comparison with the interpreter, if that is asked for.
     lockstep: Option<Box<lockstep::Lockstep>>,
+    stress: Option<stress::Stress>,
 }
 
 // SAFETY: the raw pointers in `hot` lead to allocations that this value owns (contexts) or keeps alive (the request word, by `vcpu.shared`);
@@ -215,6 +238,7 @@ impl JitCpu {
         let mut contexts = Contexts::new(code.thunks.indirect_miss, empty);
         let mut req: *const AtomicU32 = &raw const vcpu.shared.req;
         let mut vcpu = *vcpu;
+        let stress = shared.options.stress.map(|seed| stress::Stress::new(seed, vcpu.index));
         let lockstep = shared.options.check.then(|| Box::new(lockstep::Lockstep::new()));
         if let Some(lockstep) = &lockstep {
             vcpu.install_rehearsal();
@@ -229,6 +253,7 @@ impl JitCpu {
             exit: 0,
             req,
             passes: 0,
+            executed: 0,
             changes: vcpu.vm.code.changes_word(),
             clock: std::ptr::from_ref(vcpu.vm.clock.published()),
             changes_seen: 0,
@@ -264,6 +289,7 @@ impl JitCpu {
             stop: None,
             fp_odd: false,
             lockstep,
+            stress,
         }))
     }
 
@@ -276,6 +302,7 @@ impl JitCpu {
         let stop = self.dispatch();
         self.code.grace.go_out(self.vcpu.index);
         self.vcpu.leave_guest();
+        self.counters.executed = self.hot.executed;
         stop
     }
 
@@ -288,6 +315,7 @@ impl JitCpu {
                     return stop;
                 }
             }
+            self.disturb();
             self.safepoint();
             if self.vcpu.needs_stepping() {
                 if let Some(stop) = self.outside(JitCpu::step) {
@@ -520,6 +548,7 @@ impl JitCpu {
         let page = va & !0xfff;
         let entry = Entry { page, addend: (host.addr() as u64).wrapping_sub(page) };
         let pan = self.vcpu.arch.pan;
+        self.make_room(page);
         let context = self.contexts.for_fill(va, &t, el0, pan, &mut self.hot);
         let i = l1_index(va);
         context.reads[i] = entry;
@@ -583,5 +612,6 @@ extern "sysv64" fn helper_miss(cpu: *mut JitCpu) -> u32 {
 
 mod find;
 pub(crate) mod lockstep;
+mod stress;
 #[cfg(test)]
 pub(crate) mod tests;

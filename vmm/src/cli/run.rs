@@ -105,8 +105,17 @@ fn stats_text(stats: &Value) -> String {
     }
     let mut text = String::new();
     lines("", stats, &mut text);
-    let instructions: u64 =
-        stats["vcpus"].as_array().into_iter().flatten().filter_map(|vcpu| vcpu["instructions"].as_u64()).sum();
+    let sum = |path: &str| -> u64 {
+        stats["vcpus"].as_array().into_iter().flatten().filter_map(|vcpu| vcpu.pointer(path)?.as_u64()).sum()
+    };
+    let (translated, between) = (sum("/jit/executed"), sum("/jit/steps"));
+    let interpreted = sum("/instructions");
+    let instructions = if translated == 0 { interpreted } else { translated + between };
+    if translated != 0 {
+        let share = interpreted as f64 / instructions as f64 * 100.0;
+        text.push_str(&format!("{:44} {instructions}\n", "guest instructions"));
+        text.push_str(&format!("{:44} {share:.4}\n", "of them interpreted, percent"));
+    }
     let seconds = stats["seconds"].as_f64().unwrap_or(0.0);
     if seconds > 0.0 {
         text.push_str(&format!(

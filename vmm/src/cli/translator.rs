@@ -24,6 +24,22 @@ pub struct TranslatorArgs {
     /// To find the one at fault: `none` must work; then switch halves of the names on. An unknown name lists them all.
     #[arg(long, value_name = "LIST", value_parser = parse_optimisations, hide_short_help = true)]
     pub jit_opt: Option<Optimisations>,
+    /// Make what is rare common: a tiny code cache, one-page translation tables, random evictions, delays and side exits; for tests
+    #[arg(
+        long,
+        value_name = "SEED",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1",
+        hide_short_help = true
+    )]
+    pub jit_stress: Option<u64>,
+    /// With --stats: count the guest instructions that translated code executes (some percent slower)
+    #[arg(long, hide_short_help = true)]
+    pub count_instructions: bool,
+    /// Write /tmp/perf-PID.map, by which `perf` names translated code
+    #[arg(long, hide_short_help = true)]
+    pub perf_map: bool,
     /// With --stats: count by instruction what the interpreter executes
     #[arg(long, hide = true)]
     pub count_interpreted: bool,
@@ -43,6 +59,9 @@ impl TranslatorArgs {
     pub fn options(&self) -> Options {
         Options {
             check: self.check_jit,
+            stress: self.jit_stress,
+            count_executed: self.count_instructions,
+            perf_map: self.perf_map,
             optimise: self.jit_opt.unwrap_or_default(),
             count_interp: self.count_interpreted,
             seeded_fault: self.jit_seeded_fault,

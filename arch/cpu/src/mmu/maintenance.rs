@@ -111,6 +111,7 @@ impl Vcpu {
         for op in &ops {
             self.apply_tlbi(op);
         }
+        self.vm.stress.point();
         shared.acknowledge_tlbi(seq);
     }
 
@@ -123,6 +124,7 @@ impl Vcpu {
             let vm = self.vm.clone();
             for (i, v) in vm.vcpus.iter().enumerate() {
                 if i != self.index {
+                    vm.stress.point();
                     self.shoot_waits[i] = v.post_tlbi(op);
                 }
             }
@@ -137,6 +139,7 @@ impl Vcpu {
             return;
         }
         self.shoot_pending = false;
+        self.vm.stress.point();
         let vm = self.vm.clone();
         for (i, v) in vm.vcpus.iter().enumerate() {
             let seq = std::mem::take(&mut self.shoot_waits[i]);

@@ -77,13 +77,16 @@ impl JitCpu {
             None => self.translate(key, t.pa, mode)?,
         };
         let on = |o| self.shared.options.optimise.has(o);
+        let links = on(Optimisation::Links);
+        let far = mode.far && t.global && on(Optimisation::FarLinks);
         if let Some(exit) = link
-            && on(Optimisation::Links)
+            && links
+            && !self.skips()
         {
-            let far = mode.far && t.global && on(Optimisation::FarLinks);
+            self.vcpu.vm.stress.point();
             self.counters.links += u64::from(self.code.link(exit, host, far));
         }
-        if self.lockstep.is_some() {
+        if self.lockstep.is_some() || self.skips() {
             return Some(host);
         }
         self.contexts.note_exec(pc, mode.el1, t.global);
@@ -100,7 +103,10 @@ impl JitCpu {
         for _ in 0..4 {
             let stamp = vm.code.begin(key.page);
             let mut words = [0u32; crate::t1::MAX_INSNS];
-            let count = vm.ram.read_code_words(pa & !3, &mut words);
+            let mut count = vm.ram.read_code_words(pa & !3, &mut words);
+            if let Some(stress) = &mut self.stress {
+                count = count.min(stress.length(crate::t1::MAX_INSNS));
+            }
             let words = words.get(..count).filter(|w| !w.is_empty())?;
             match self.emit(key, stamp, pa & 0xffc, words, mode)? {
                 (Published::Ours, host) => {
@@ -162,9 +168,13 @@ impl JitCpu {
         if self.lockstep.is_some() {
             self.shared.turn.note(hot, self.translator.shape());
         }
+        self.vcpu.vm.stress.point();
         let published = self.code.publish(filling, &publication, &self.vcpu.vm.code);
         if published == Published::Ours {
             filling.exits += exits.len() as u32;
+            if let Some(map) = &self.shared.perf_map {
+                map.fragment([(hot, hot_len), (cold, cold_len)], mode.el1, self.vcpu.arch.pc);
+            }
             let c = &mut self.counters;
             c.fragments += 1;
             c.guest_insns += u64::from(unit.insns);
@@ -187,6 +197,7 @@ impl JitCpu {
             first_exit: self.filling.as_ref()?.first_exit(),
             host: self.shared.host,
             optimise: self.shared.options.optimise,
+            count: self.shared.options.count_executed,
             lockstep: self.shared.options.check,
             seeded_fault: self.shared.options.seeded_fault,
         }))

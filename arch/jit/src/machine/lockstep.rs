@@ -65,7 +65,7 @@ pub struct Shape {
 /// True if the instruction is a unit of its own in a lockstep run.
 #[must_use]
 pub fn stands_alone(insn: &Insn) -> bool {
-    matches!(insn, Insn::Msr { .. } | Insn::MsrImm { .. }) || !can_be_rehearsed(insn)
+    matches!(insn, Insn::Msr { .. } | Insn::MsrImm { .. } | Insn::Eret) || !can_be_rehearsed(insn)
 }
 
 fn is_one_of(enc: SysEnc, list: &[(u32, u32, u32, u32, u32)]) -> bool {
@@ -89,7 +89,6 @@ fn can_be_rehearsed(insn: &Insn) -> bool {
     match *insn {
         Insn::Hvc { .. }
         | Insn::Smc { .. }
-        | Insn::Eret
         | Insn::Wfe
         | Insn::Wfi
         | Insn::Wfet { .. }
@@ -339,6 +338,10 @@ impl JitCpu {
             answer = reason::CHECK;
         }
         self.set_phase(Phase::Free);
+        if answer == reason::ERET {
+            // Left to the dispatcher: nothing was done yet.
+            return Ok((answer, None));
+        }
         if let (End::Exception(_, syndrome), None) = (end, trap)
             && answer != reason::SVC
         {

@@ -91,6 +91,33 @@ fn a_loop_with_calls_and_memory() {
 
 const HVC: u32 = 0xd400_0002;
 
+#[test]
+fn executed_instructions_are_counted_one_by_one() {
+    // A loop inside a unit, a call, a conditional exit, an inner forward branch; counted by hand.
+    let words = [
+        0x5280_0140, // mov w0, #10
+        0xf100_0400, // 1: subs x0, x0, #1
+        0x3600_0040, // tbz w0, #0, 2f
+        0x9100_0421, // add x1, x1, #1
+        0xb5ff_ffa0, // 2: cbnz x0, 1b
+        0x9400_0002, // bl 3f
+        HVC,
+        0xd65f_03c0, // 3: ret
+    ];
+    let options = Options { cache_bytes: 4 << 20, count_executed: true, ..Options::default() };
+    let Ok(shared) = JitShared::new(options) else { return };
+    let mut v = vcpu();
+    for (i, w) in words.iter().enumerate() {
+        v.vm.ram.write_bytes(BASE + 4 * i as u64, &w.to_le_bytes());
+    }
+    v.reset(BASE, [0; 4]);
+    let mut j = JitCpu::new(v, shared).expect("maps");
+    assert_eq!(j.run(), Stop::Shutdown);
+    assert_eq!(j.vcpu.arch.x[1], 5);
+    // mov; ten rounds of three with five additions; bl, ret, hvc.
+    assert_eq!(j.counters.executed, 1 + 10 * 3 + 5 + 3, "{}", j.counters.report());
+}
+
 fn branch(from: usize, to: usize) -> u32 {
     0x1400_0000 | (to.wrapping_sub(from) as u32 & 0x3ff_ffff)
 }

@@ -116,6 +116,8 @@ pub struct Builder<'a> {
     pub host: crate::host::HostFeatures,
     /// What to do for speed.
     pub optimise: Optimisations,
+    /// If instructions are counted: index of the first that the code does not have counted yet.
+    pub counted: Option<usize>,
     /// For a lockstep run: loops are left after some passes.
     pub lockstep: bool,
     /// Interpreter calls emitted on the hot path.
@@ -229,6 +231,7 @@ impl Builder<'_> {
     /// Execute the current instruction by the interpreter and leave to the dispatcher: it may have changed anything.
     pub fn interp_end(&mut self) {
         self.store_flags();
+        self.count_to(self.i);
         self.a.mov_imm(Gpr::RAX, u64::from(self.pc_offset()));
         self.a.jmp_abs(self.thunks.interp_end);
         self.interp_calls += 1;
@@ -238,6 +241,7 @@ impl Builder<'_> {
     /// End the fragment at the current instruction, which a thunk executes: RAX = offset in the page, RDX = `imm`.
     pub fn jump_for(&mut self, thunk: u64, imm: u16) {
         self.store_flags();
+        self.count_to(self.i + 1);
         self.a.mov_imm(Gpr::RAX, u64::from(self.pc_offset()));
         self.a.mov_imm(Gpr::RDX, u64::from(imm));
         self.a.jmp_abs(thunk);
@@ -247,6 +251,7 @@ impl Builder<'_> {
     /// End the fragment at the current instruction, which the dispatcher executes: `reason` of `thunks::reason` and an immediate.
     pub fn leave_for(&mut self, reason: u32, imm: u16) {
         self.store_flags();
+        self.count_to(self.i + 1);
         self.a.mov_imm(Gpr::RAX, u64::from(self.pc_offset()));
         self.a.mov_imm(Gpr::RDX, u64::from(reason | u32::from(imm) << 8));
         self.a.jmp_abs(self.thunks.leave_for);

@@ -44,12 +44,15 @@ impl Builder<'_> {
         let live = self.info.get(index).is_none_or(|i| i.flags_live_in);
         match cc {
             // Where the target reads the flags they have to be in the environment, as at every label: storing them keeps EFLAGS.
-            Some(cc) if live && !self.flags.env => {
+            Some(cc) if live && !self.flags.env || self.counted.is_some() => {
                 let cold = self.a.label();
                 self.a.jcc(cc, cold);
                 let old = self.a.switch(Section::Cold);
                 self.a.bind(cold);
-                self.cold_store_flags();
+                if live && !self.flags.env {
+                    self.cold_store_flags();
+                }
+                self.count_to(self.i + 1);
                 self.a.jmp(label);
                 self.a.switch(old);
             }
@@ -58,6 +61,7 @@ impl Builder<'_> {
                 if live {
                     self.store_flags();
                 }
+                self.count_to(self.i + 1);
                 self.a.jmp(label);
             }
         }
@@ -104,6 +108,7 @@ impl Builder<'_> {
         self.a.bind(stub);
         self.store_flags();
         let clean_stub = self.a.here();
+        self.count_to(self.i + 1);
         let slow = self.a.label();
         if backward {
             self.poll(slow);
@@ -131,7 +136,7 @@ impl Builder<'_> {
             stub_field,
             stub,
             clean_stub,
-            needs_stub: backward || page_delta != 0,
+            needs_stub: backward || page_delta != 0 || self.counted.is_some(),
             unlinked,
         });
     }
@@ -158,6 +163,7 @@ impl Builder<'_> {
     /// Branch to the guest address in RAX. The flags are stored already.
     pub fn indirect(&mut self) {
         debug_assert!(self.flags.env);
+        self.count_to(self.i + 1);
         let miss = self.thunks.indirect_miss;
         if !self.optimise.has(Optimisation::JumpCache) {
             return self.a.jmp_abs(miss);
@@ -180,6 +186,15 @@ impl Builder<'_> {
     pub fn fall_through(&mut self, target: i64) {
         self.exit_to(None, target);
         self.ended = true;
+    }
+
+    /// If instructions are counted: adds those up to the one with index `end` that are not counted yet on this path. Clobbers EFLAGS.
+    pub fn count_to(&mut self, end: usize) {
+        if let Some(from) = self.counted
+            && let Ok(n @ 1..) = i32::try_from(end.saturating_sub(from))
+        {
+            self.a.alu_imm(Alu::Add, Sz::Q, Mem::b(ENV, env::EXECUTED), n);
+        }
     }
 
     /// The state at a label: flags stored if anything behind reads them.

@@ -240,6 +240,7 @@ fn listing(mode: Mode, code: &[(u32, &str)]) -> String {
         ids: Ids { ctr: 0, dczid: 4 },
         host: HOST,
         optimise: Optimisations::ALL,
+        count: false,
         lockstep: false,
         seeded_fault: false,
     });

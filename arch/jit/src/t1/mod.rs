@@ -66,6 +66,8 @@ pub struct Request<'a> {
     pub host: HostFeatures,
     /// What to do for speed.
     pub optimise: Optimisations,
+    /// Count executed instructions.
+    pub count: bool,
     /// For a lockstep run: units that can be compared.
     pub lockstep: bool,
     /// Translate EOR (shifted register) as ORR: for proofs that a fault is found.
@@ -154,6 +156,7 @@ impl Translator {
             ids: request.ids,
             host: request.host,
             optimise: request.optimise,
+            counted: request.count.then_some(0),
             lockstep: request.lockstep,
             interp_calls: 0,
         };
@@ -181,6 +184,7 @@ pub fn has_lowering(word: u32, features: Features) -> bool {
         ids: Ids::default(),
         host: crate::detect().unwrap_or_default(),
         optimise: Optimisations::ALL,
+        count: false,
         lockstep: false,
         seeded_fault: false,
     };
@@ -206,7 +210,9 @@ fn emit(b: &mut Builder<'_>) {
                 b.ended = false;
             } else {
                 b.join(b.i);
+                b.count_to(b.i);
             }
+            b.counted = b.counted.map(|_| b.i);
             b.zero_above = [0; 2];
             b.a.bind(label);
             if b.info[b.i].is_loop_head {

@@ -94,6 +94,7 @@ fn isb(b: &mut Builder<'_>) {
     let old = b.a.switch(Section::Cold);
     b.a.bind(cold);
     b.cold_store_flags();
+    b.count_to(b.i + 1);
     b.a.mov_imm(RAX, u64::from(b.pc_offset()));
     b.a.mov_imm(Gpr::RDX, u64::from(reason::ISB));
     b.a.jmp_abs(b.thunks.leave_for);
@@ -209,6 +210,7 @@ fn leave_if_deliverable(b: &mut Builder<'_>) {
     let old = b.a.switch(Section::Cold);
     b.a.bind(cold);
     b.cold_store_flags();
+    b.count_to(b.i + 1);
     b.a.mov_imm(RAX, u64::from(b.pc_offset() + 4));
     b.a.jmp_abs(b.thunks.leave_at);
     b.a.switch(old);
@@ -321,6 +323,7 @@ fn msr(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
         b.a.bind(cold);
         b.a.store(Sz::D, Mem::b(ENV, env::FPCR), RAX);
         b.cold_store_flags();
+        b.count_to(b.i + 1);
         b.a.mov_imm(RAX, u64::from(b.pc_offset() + 4));
         b.a.jmp_abs(b.thunks.leave_at);
         b.a.switch(old);
