@@ -18,6 +18,11 @@ impl Sha256Sum {
         Sha256Sum(Sha256::digest(bytes).into())
     }
 
+    /// A hash that was computed.
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Sha256Sum {
+        Sha256Sum(bytes)
+    }
+
     /// Reads 64 hexadecimal digits.
     pub fn parse(digits: &str) -> Option<Sha256Sum> {
         let mut sum = [0; 32];

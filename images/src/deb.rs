@@ -1,15 +1,21 @@
 //! Debian binary packages (deb(5)): an ar archive with `debian-binary`, `control.tar.*` and `data.tar.*`.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::compression;
+use crate::tarball::{self, EntryKind};
 
 mod entries;
 
 pub use entries::{DebEntry, DebNode, read_entries};
 
+const CONTROL: &str = "control.tar";
+const DATA: &str = "data.tar";
+/// Greatest size of the files with which a package is managed: fonts and kernels have some MB of file lists.
+const MAX_CONTROL: u64 = 64 << 20;
+const BUFFER: usize = 1 << 17;
 const AR_MAGIC: &[u8; 8] = b"!<arch>\n";
 
 /// Why a package cannot be read.
@@ -62,32 +68,85 @@ pub struct DebFile {
 /// # Errors
 /// [`DebError`].
 pub fn read_files(path: &Path, wanted: impl Fn(&str) -> bool, limit: u64) -> Result<Vec<DebFile>, DebError> {
+    read_member_files(path, DATA, wanted, limit)
+}
+
+/// The files with which the package is managed: `control`, `postinst` and so on.
+///
+/// # Errors
+/// [`DebError`].
+pub fn read_control(path: &Path) -> Result<Vec<DebFile>, DebError> {
+    read_member_files(path, CONTROL, |_| true, MAX_CONTROL)
+}
+
+/// The archive of the package's files, unpacked. Read it to its end: there are the checks of its compression.
+///
+/// # Errors
+/// [`DebError`].
+pub fn data(path: &Path) -> Result<Box<dyn Read>, DebError> {
+    member(path, DATA)
+}
+
+/// Writes the package with the same contents, but not compressed: where this is read, time is dearer than space.
+///
+/// # Errors
+/// [`DebError`], also for what `out` refuses.
+pub fn write_uncompressed(path: &Path, out: &mut (impl Write + Seek)) -> Result<(), DebError> {
+    let io_error = |source| DebError::Io { path: path.to_owned(), source };
+    out.write_all(AR_MAGIC).map_err(io_error)?;
+    write_member(out, "debian-binary", &mut b"2.0\n".as_slice()).map_err(io_error)?;
+    for (prefix, name) in [(CONTROL, "control.tar"), (DATA, "data.tar")] {
+        write_member(out, name, &mut *member(path, prefix)?).map_err(io_error)?;
+    }
+    Ok(())
+}
+
+fn write_member(out: &mut (impl Write + Seek), name: &str, contents: &mut dyn Read) -> io::Result<()> {
+    let header = |size: u64| format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, 100_644);
+    let start = out.stream_position()?;
+    out.write_all(header(0).as_bytes())?;
+    let size = io::copy(contents, out)?;
+    if size % 2 == 1 {
+        out.write_all(b"\n")?;
+    }
+    let end = out.stream_position()?;
+    out.seek(SeekFrom::Start(start))?;
+    out.write_all(header(size).as_bytes())?;
+    out.seek(SeekFrom::Start(end)).map(drop)
+}
+
+/// A member of the package, unpacked.
+fn member(path: &Path, prefix: &str) -> Result<Box<dyn Read>, DebError> {
     let io_error = |source| DebError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io_error)?;
-    let member = ar_member(BufReader::new(file), "data.tar", path)?;
-    let data = compression::reader(BufReader::new(member)).map_err(io_error)?;
-    let mut archive = tar::Archive::new(data);
+    let member = ar_member(BufReader::with_capacity(BUFFER, file), prefix, path)?;
+    compression::reader(BufReader::with_capacity(BUFFER, member)).map_err(io_error)
+}
+
+fn read_member_files(
+    path: &Path,
+    prefix: &str,
+    wanted: impl Fn(&str) -> bool,
+    limit: u64,
+) -> Result<Vec<DebFile>, DebError> {
+    let io_error = |source| DebError::Io { path: path.to_owned(), source };
+    let mut archive = tarball::Reader::new(member(path, prefix)?);
     let mut files = Vec::new();
     let mut total = 0u64;
-    for entry in archive.entries().map_err(io_error)? {
-        let entry = entry.map_err(io_error)?;
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    while let Some(entry) = archive.next_entry().map_err(io_error)? {
+        let EntryKind::File(size) = entry.kind else { continue };
+        let name = String::from_utf8_lossy(&entry.path).into_owned();
         let name = name.trim_start_matches("./").trim_start_matches('/').to_owned();
         if !wanted(&name) {
             continue;
         }
-        let size = entry.size();
         total = total.saturating_add(size);
         if total > limit {
             return Err(DebError::TooLarge { path: path.to_owned(), name, size, limit });
         }
-        let mode = entry.header().mode().map_err(io_error)? & 0o7777;
         let mut contents = Vec::new();
-        entry.take(size).read_to_end(&mut contents).map_err(io_error)?;
-        files.push(DebFile { name, mode, contents });
+        archive.contents().read_to_end(&mut contents).map_err(io_error)?;
+        files.push(DebFile { name, mode: entry.mode, contents });
     }
     // To the end, where the checks of the compression are.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(io_error)?;

@@ -2,15 +2,17 @@
 
 mod apt;
 pub(crate) mod archive;
-mod deb822;
-mod packages;
+pub(crate) mod deb822;
+mod mirrors;
+pub(crate) mod packages;
+pub mod relation;
 mod release;
 pub(crate) mod signature;
 mod version;
 
 pub use apt::{AptConfiguration, AptSource};
-pub use archive::{Archive, ArchiveOptions, DebianError};
-pub use packages::{Dependency, Package};
+pub use archive::{Archive, ArchiveOptions, DebianError, Source};
+pub use packages::{Package, PackageIndex};
 pub use release::{Release, ReleaseError};
 pub use signature::{Keyring, SignatureError};
 pub use version::compare_versions;

@@ -2,7 +2,6 @@
 //! shell. Both come from the archive and are made into what the machine loads in Rust only: no tool of the host is used.
 
 mod initramfs;
-mod modules;
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,17 +9,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, CacheError, Sha256Sum};
-use crate::deb::{self, DebError, DebFile};
-use crate::debian::{Archive, ArchiveOptions, DebianError, Package};
+use crate::debian::{Archive, ArchiveOptions, DebianError};
 use crate::http::HttpError;
+use crate::kernel::{self, CLOUD_KERNEL, KernelError};
 use crate::progress::Progress;
 
 /// Seconds for which a guest that was made is used without asking the archive for a newer kernel.
 const FRESH: u64 = 7 * 24 * 3600;
-/// Greatest size of what is taken out of a package.
-const MAX_CONTENTS: u64 = 512 << 20;
-/// The package whose dependency is the newest cloud kernel.
-const KERNEL: &str = "linux-image-cloud-arm64";
 
 /// Why there is no demo guest.
 #[derive(Debug, thiserror::Error)]
@@ -28,20 +23,12 @@ pub enum DemoError {
     /// The archive cannot be used.
     #[error(transparent)]
     Debian(#[from] DebianError),
-    /// A package cannot be read.
+    /// There is no kernel.
     #[error(transparent)]
-    Deb(#[from] DebError),
+    Kernel(#[from] KernelError),
     /// The guest cannot be kept.
     #[error(transparent)]
     Cache(#[from] CacheError),
-    /// A package is not made as expected.
-    #[error("The package {package} has no {what}: is it Debian's?")]
-    Missing {
-        /// The package.
-        package: String,
-        /// What is not in it.
-        what: &'static str,
-    },
     /// The initramfs cannot be written.
     #[error("Cannot write the initramfs")]
     Write(#[from] std::io::Error),
@@ -65,7 +52,7 @@ impl DemoOptions {
         if let Some((base, _)) = suite.split_once('-') {
             archive.suites.insert(0, base.to_owned());
         }
-        DemoOptions { archive, kernel: KERNEL.to_owned(), refresh: false }
+        DemoOptions { archive, kernel: CLOUD_KERNEL.to_owned(), refresh: false }
     }
 }
 
@@ -131,7 +118,11 @@ pub fn build_with(options: &DemoOptions, cache: &Cache, progress: &dyn Progress)
         Err(error) => error,
     };
     match (made, &error) {
-        (Some((guest, _)), DemoError::Debian(DebianError::Http(HttpError::Failed { .. }))) => {
+        (
+            Some((guest, _)),
+            DemoError::Debian(DebianError::Http(HttpError::Failed { .. }))
+            | DemoError::Kernel(KernelError::Debian(DebianError::Http(HttpError::Failed { .. }))),
+        ) => {
             progress.note(&format!("{error}; using the guest made before"));
             Ok(guest)
         }
@@ -141,7 +132,7 @@ pub fn build_with(options: &DemoOptions, cache: &Cache, progress: &dyn Progress)
 
 /// The name of the manifest: one for each choice of packages and mirror.
 fn manifest_name(options: &DemoOptions) -> String {
-    let choice = format!("{:?} {:?} {}", options.archive.mirror, options.archive.suites, options.kernel);
+    let choice = format!("{:?} {:?} {}", options.archive.mirrors, options.archive.suites, options.kernel);
     format!("demo-{}.json", Sha256Sum::of(choice.as_bytes()))
 }
 
@@ -163,62 +154,19 @@ fn made_before(cache: &Cache, name: &str) -> Option<(DemoGuest, u64)> {
 
 fn make(options: &DemoOptions, cache: &Cache, progress: &dyn Progress) -> Result<(DemoGuest, Manifest), DemoError> {
     let archive = Archive::open(&options.archive, cache, progress)?;
-    let busybox = read(&archive, archive.find("busybox-static")?, |name| name.ends_with("bin/busybox"), progress)?;
-    let busybox = busybox.into_iter().next().ok_or_else(|| missing("busybox-static", "bin/busybox"))?;
-    let kernel = kernel_package(&archive, &options.kernel)?;
-    let mut files = read(&archive, kernel, |name| is_kernel(name) || modules::is_wanted(name), progress)?;
-    // Newer packages have the modules apart.
-    for dependency in kernel.depends.iter().flatten().filter(|one| one.name.starts_with("linux-modules-")) {
-        files.extend(read(&archive, archive.find(&dependency.name)?, modules::is_wanted, progress)?);
-    }
-    let (images, modules): (Vec<DebFile>, Vec<DebFile>) = files.into_iter().partition(|file| is_kernel(&file.name));
-    let image = images.into_iter().next().ok_or_else(|| missing(&kernel.name, "boot/vmlinuz"))?;
-    let initrd = initramfs::write(&busybox.contents, &modules::in_order(modules)?)?;
+    let busybox = kernel::busybox(&archive, &archive.find("busybox-static")?, progress)?;
+    let packages = kernel::packages(&archive, &options.kernel)?;
+    let guest = kernel::read(&archive, &packages, progress)?;
+    let initrd = initramfs::write(&busybox, &guest.modules)?;
     let store = |bytes: &[u8]| {
         let (sum, path) = cache.put(bytes)?;
         Ok::<_, CacheError>((Blob { sha256: sum.to_string(), size: bytes.len() as u64 }, path))
     };
-    let ((kernel_blob, kernel_path), (initrd_blob, initrd_path)) = (store(&image.contents)?, store(&initrd)?);
-    let kernel_version = kernel.version.clone();
+    let ((kernel_blob, kernel_path), (initrd_blob, initrd_path)) = (store(&guest.image)?, store(&initrd)?);
+    let kernel_version = packages.first().map(|package| package.version.clone()).unwrap_or_default();
     let guest = DemoGuest { kernel: kernel_path, initrd: initrd_path, kernel_version: kernel_version.clone() };
     let manifest = Manifest { recipe: recipe(), made: 0, kernel: kernel_blob, initrd: initrd_blob, kernel_version };
     Ok((guest, manifest))
-}
-
-fn missing(package: &str, what: &'static str) -> DemoError {
-    DemoError::Missing { package: package.to_owned(), what }
-}
-
-fn is_kernel(name: &str) -> bool {
-    name.starts_with("boot/vmlinuz-")
-}
-
-/// The package with the kernel that the meta package `name` stands for.
-fn kernel_package<'a>(archive: &'a Archive, name: &str) -> Result<&'a Package, DemoError> {
-    let meta = archive.find(name)?;
-    let kernel = meta.depends.iter().flatten().find(|dependency| dependency.name.starts_with("linux-image-"));
-    Ok(match kernel {
-        Some(kernel) => match &kernel.exactly {
-            Some(version) => archive.find_version(&kernel.name, version)?,
-            None => archive.find(&kernel.name)?,
-        },
-        // A package with a kernel of its own.
-        None => meta,
-    })
-}
-
-/// The wanted files of a package.
-fn read(
-    archive: &Archive,
-    package: &Package,
-    wanted: impl Fn(&str) -> bool,
-    progress: &dyn Progress,
-) -> Result<Vec<DebFile>, DemoError> {
-    let path = archive.fetch(package, progress)?;
-    progress.begin(&format!("unpacking {} {}", package.name, package.version), None);
-    let files = deb::read_files(&path, wanted, MAX_CONTENTS);
-    progress.end();
-    Ok(files?)
 }
 
 #[cfg(test)]

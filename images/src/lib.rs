@@ -5,12 +5,36 @@
 //! addressed by content and verified again when it is read.
 #![forbid(unsafe_code)]
 
+pub mod build;
 pub mod cache;
 pub mod compression;
 pub mod cpio;
 pub mod deb;
 pub mod debian;
 pub mod demo;
+pub mod diff;
+pub mod files;
+pub mod format;
 pub mod http;
 pub mod initrd;
+pub mod kernel;
+pub mod load;
+pub mod lock;
 pub mod progress;
+pub mod ready;
+pub mod recipe;
+pub mod resolve;
+pub mod tarball;
+pub mod tree;
+
+/// An error with all its causes in one line, for tests.
+#[cfg(test)]
+pub(crate) fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

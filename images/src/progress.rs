@@ -10,6 +10,10 @@ pub trait Progress: Sync {
     fn advance(&self, bytes: u64) {
         let _ = bytes;
     }
+    /// A line of a log about it, for those who want to see everything.
+    fn detail(&self, line: &str) {
+        let _ = line;
+    }
     /// It is done, or given up.
     fn end(&self) {}
     /// Something that a person should know, and that stops nothing.

@@ -10,6 +10,8 @@ use std::process::ExitCode;
 pub enum ExitStatus {
     /// The guest powered off, or the user left it.
     Success,
+    /// Two things that were compared are not the same.
+    Different,
     /// `--timeout` ran out (the number that coreutils' `timeout` uses).
     Timeout,
     /// A host signal ended the program: 128 + its number, as shells report it.
@@ -29,6 +31,7 @@ impl ExitStatus {
     pub fn code(self) -> u8 {
         match self {
             ExitStatus::Success => 0,
+            ExitStatus::Different => 1,
             ExitStatus::Timeout => 124,
             ExitStatus::Signal(n) => 128u8.wrapping_add(n),
             ExitStatus::GuestPanic => 250,
@@ -42,6 +45,7 @@ impl ExitStatus {
     pub fn word(self) -> &'static str {
         match self {
             ExitStatus::Success => "success",
+            ExitStatus::Different => "different",
             ExitStatus::Timeout => "timeout",
             ExitStatus::Signal(_) => "signal",
             ExitStatus::GuestPanic => "guest-panic",

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::apt::AptConfiguration;
-use super::packages::{self, Package};
+use super::mirrors;
+use super::packages::{self, Package, PackageIndex};
 use super::release::{Release, ReleaseError};
 use super::signature::{Keyring, SignatureError};
 use super::version::compare_versions;
@@ -86,10 +87,12 @@ pub enum DebianError {
 /// Which archive to open.
 #[derive(Clone, Debug)]
 pub struct ArchiveOptions {
-    /// Base of the mirror; `None`: that of the system's apt.
-    pub mirror: Option<String>,
+    /// Bases of the mirrors, tried in this order; none: those of the system's apt.
+    pub mirrors: Vec<String>,
     /// Suites, such as `bookworm` and `bookworm-backports`.
     pub suites: Vec<String>,
+    /// Also the suites with updates and security updates of each suite that may have such.
+    pub updates: bool,
     /// Components of each suite.
     pub components: Vec<String>,
     /// Architecture of the packages.
@@ -106,8 +109,9 @@ impl ArchiveOptions {
     /// The arm64 packages of component main of `suite`, from the mirror that the system's apt uses.
     pub fn new(suite: &str) -> ArchiveOptions {
         ArchiveOptions {
-            mirror: None,
+            mirrors: Vec::new(),
             suites: vec![suite.to_owned()],
+            updates: false,
             components: vec!["main".to_owned()],
             architecture: "arm64".to_owned(),
             keyring: None,
@@ -123,14 +127,24 @@ pub struct Archive {
     client: Client,
     cache: Cache,
     sources: Vec<Source>,
-    packages: Vec<Package>,
+    index: PackageIndex,
 }
 
-/// One suite on one mirror.
+/// One suite on its mirrors.
 #[derive(Clone, Debug)]
-struct Source {
-    mirror: String,
-    suite: String,
+pub struct Source {
+    /// Bases of the mirrors, in the order in which they are tried.
+    pub mirrors: Vec<String>,
+    /// The suite.
+    pub suite: String,
+    /// Its components that are used.
+    pub components: Vec<String>,
+    /// The date of its `Release`, in seconds since 1970.
+    pub date: u64,
+    /// The hash of its `InRelease`.
+    pub inrelease: Sha256Sum,
+    /// apt's priority of its packages.
+    pub priority: u32,
 }
 
 /// What opening needs beside the options.
@@ -152,26 +166,95 @@ impl Archive {
         let apt = AptConfiguration::read(&options.root);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let opening = Opening { options, apt, keyring: keyring(options)?, cache, progress, now };
-        let mut archive =
-            Archive { client: options.client.clone(), cache: cache.clone(), sources: Vec::new(), packages: Vec::new() };
+        let index = PackageIndex::new(&options.architecture);
+        let mut archive = Archive { client: options.client.clone(), cache: cache.clone(), sources: Vec::new(), index };
         for suite in &options.suites {
-            let source = opening.source(suite)?;
-            let release = opening.release(&source)?;
-            for component in &options.components {
-                let index = opening.index(&source, &release, component)?;
-                archive.packages.extend(packages::parse(&index, archive.sources.len()));
+            archive.add(&opening, suite)?;
+            for more in mirrors::companions(suite).iter().filter(|_| options.updates) {
+                match archive.add(&opening, more) {
+                    Err(error @ (DebianError::NoMirror { .. } | DebianError::Http(HttpError::Missing { .. }))) => {
+                        progress.note(&format!("{more} is left out: {error}"));
+                    }
+                    result => result?,
+                }
             }
-            archive.sources.push(source);
         }
         Ok(archive)
+    }
+
+    fn add(&mut self, opening: &Opening<'_>, suite: &str) -> Result<(), DebianError> {
+        if self.sources.iter().any(|source| source.suite == suite) {
+            return Ok(());
+        }
+        let mirrors = opening.mirrors(suite)?;
+        let (release, inrelease) = opening.release(&mirrors, suite)?;
+        let mut components = Vec::new();
+        for component in &opening.options.components {
+            match opening.index(&mirrors, suite, &release, component) {
+                Ok(text) => self.index.add(text, self.sources.len()),
+                // Not each suite has each component, but the first one.
+                Err(DebianError::NoIndex { .. }) if !components.is_empty() => continue,
+                Err(error) => return Err(error),
+            }
+            components.push(component.clone());
+        }
+        let (date, priority) = (release.date(), release.pin_priority());
+        self.sources.push(Source { mirrors, suite: suite.to_owned(), components, date, inrelease, priority });
+        Ok(())
+    }
+
+    /// An archive of which only packages are fetched that are known already: nothing is asked for or verified but them.
+    pub fn of_known_packages(
+        options: &ArchiveOptions,
+        cache: &Cache,
+        sources: Vec<Source>,
+    ) -> Result<Archive, DebianError> {
+        let apt = AptConfiguration::read(&options.root);
+        let mut sources = sources;
+        for source in &mut sources {
+            let mirrors = mirrors::of_suite(&source.suite, &options.mirrors, &apt);
+            // Where a mirror was named it counts; else the one that the packages came from comes first.
+            if options.mirrors.is_empty() {
+                source.mirrors.extend(mirrors)
+            } else {
+                source.mirrors = mirrors
+            }
+            if source.mirrors.is_empty() {
+                return Err(DebianError::NoMirror { suite: source.suite.clone() });
+            }
+        }
+        let index = PackageIndex::new(&options.architecture);
+        Ok(Archive { client: options.client.clone(), cache: cache.clone(), sources, index })
+    }
+
+    /// The suites, in the order in which they were asked for.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// All packages.
+    pub fn index(&self) -> &PackageIndex {
+        &self.index
+    }
+
+    /// The same without the indexes, which take much memory: only packages that are known already can be fetched.
+    #[must_use]
+    pub fn without_index(self) -> Archive {
+        let index = PackageIndex::new(self.index.architecture());
+        Archive { index, ..self }
+    }
+
+    /// Whether the package's file seems to be in the cache.
+    pub fn has(&self, package: &Package) -> bool {
+        self.cache.path(&package.sha256).is_file()
     }
 
     /// The newest package of this name.
     ///
     /// # Errors
     /// [`DebianError::NoPackage`].
-    pub fn find(&self, name: &str) -> Result<&Package, DebianError> {
-        let named = self.packages.iter().filter(|package| package.name == name);
+    pub fn find(&self, name: &str) -> Result<Package, DebianError> {
+        let named = self.index.named(name).into_iter();
         named.max_by(|a, b| compare_versions(&a.version, &b.version)).ok_or_else(|| self.no_package(name))
     }
 
@@ -179,8 +262,8 @@ impl Archive {
     ///
     /// # Errors
     /// [`DebianError::NoPackage`].
-    pub fn find_version(&self, name: &str, version: &str) -> Result<&Package, DebianError> {
-        let found = self.packages.iter().find(|package| package.name == name && package.version == version);
+    pub fn find_version(&self, name: &str, version: &str) -> Result<Package, DebianError> {
+        let found = self.index.named(name).into_iter().find(|package| package.version == version);
         found.ok_or_else(|| self.no_package(&format!("{name} {version}")))
     }
 
@@ -190,12 +273,13 @@ impl Archive {
     /// [`DebianError::Http`].
     pub fn fetch(&self, package: &Package, progress: &dyn Progress) -> Result<PathBuf, DebianError> {
         let source = self.sources.get(package.source).ok_or_else(|| self.no_package(&package.name))?;
-        let url = format!("{}/{}", source.mirror, package.filename);
         if package.size > MAX_PACKAGE {
-            return Err(HttpError::TooLarge { url, limit: MAX_PACKAGE }.into());
+            return Err(HttpError::TooLarge { url: package.filename.clone(), limit: MAX_PACKAGE }.into());
         }
         let what = format!("The package {} {}", package.name, package.version);
-        Ok(self.client.get_cached(&self.cache, &what, &url, (&package.sha256, package.size), progress)?)
+        let wanted = (&package.sha256, package.size);
+        let fetch = |url: &str| self.client.get_cached(&self.cache, &what, url, wanted, progress);
+        Ok(mirrors::first_that_serves(&source.mirrors, &package.filename, progress, fetch)?)
     }
 
     fn no_package(&self, name: &str) -> DebianError {
@@ -219,28 +303,26 @@ fn keyring(options: &ArchiveOptions) -> Result<Keyring, DebianError> {
 }
 
 impl Opening<'_> {
-    fn source(&self, suite: &str) -> Result<Source, DebianError> {
-        let mirror = match &self.options.mirror {
-            Some(mirror) => mirror.trim_end_matches('/').to_owned(),
-            None => {
-                let source = self.apt.source_of(suite);
-                source.ok_or_else(|| DebianError::NoMirror { suite: suite.to_owned() })?.uri.clone()
-            }
-        };
+    fn mirrors(&self, suite: &str) -> Result<Vec<String>, DebianError> {
+        let mirrors = mirrors::of_suite(suite, &self.options.mirrors, &self.apt);
         // A suite is part of a URL.
         if !packages::is_inside(suite) {
-            return Err(HttpError::BadUrl(format!("{mirror}/dists/{suite}")).into());
+            return Err(HttpError::BadUrl(format!("dists/{suite}")).into());
         }
-        Ok(Source { mirror, suite: suite.to_owned() })
+        if mirrors.is_empty() { Err(DebianError::NoMirror { suite: suite.to_owned() }) } else { Ok(mirrors) }
     }
 
     /// The suite's signed `Release`, verified. Without a network the one that was used last serves.
-    fn release(&self, source: &Source) -> Result<Release, DebianError> {
-        let url = format!("{}/dists/{}/InRelease", source.mirror, source.suite);
+    fn release(&self, mirrors: &[String], suite: &str) -> Result<(Release, Sha256Sum), DebianError> {
+        let base = mirrors.first().map(String::as_str).unwrap_or_default();
+        let url = format!("{base}/dists/{suite}/InRelease");
         let kept_name = format!("{}.InRelease", Sha256Sum::of(url.as_bytes()));
         let kept = fs::read(self.cache.named(&kept_name)).ok();
-        let kept = kept.and_then(|message| self.verified(source, &message).ok().map(|release| (message, release)));
-        let message = match (self.options.client.get(&url, MAX_RELEASE, self.progress), kept.as_ref()) {
+        let verified = |message: &[u8]| self.verified(base, suite, message);
+        let kept = kept.and_then(|message| verified(&message).ok().map(|release| (message, release)));
+        let get = |url: &str| self.options.client.get(url, MAX_RELEASE, self.progress);
+        let path = format!("dists/{suite}/InRelease");
+        let message = match (mirrors::first_that_serves(mirrors, &path, self.progress, get), kept.as_ref()) {
             (Ok(message), _) => message,
             (Err(HttpError::Failed { reason, .. }), Some((message, _))) => {
                 self.progress.note(&format!("{url} cannot be fetched ({reason}): using what was fetched before"));
@@ -248,7 +330,7 @@ impl Opening<'_> {
             }
             (Err(error), _) => return Err(error.into()),
         };
-        let release = self.verified(source, &message)?;
+        let release = verified(&message)?;
         if let Err(error) = release.check_time(self.now) {
             let off = match error {
                 ReleaseError::Expired { .. } => !self.apt.check_valid_until,
@@ -263,36 +345,39 @@ impl Opening<'_> {
             release.check_follows(seen)?;
         }
         self.cache.replace_named(&kept_name, &message)?;
-        Ok(release)
+        Ok((release, Sha256Sum::of(&message)))
     }
 
-    fn verified(&self, source: &Source, message: &[u8]) -> Result<Release, DebianError> {
-        let what = format!("The InRelease file of {} ({})", source.suite, source.mirror);
+    fn verified(&self, mirror: &str, suite: &str, message: &[u8]) -> Result<Release, DebianError> {
+        let what = format!("The InRelease file of {suite} ({mirror})");
         let text = self.keyring.verified_text(&what, message, self.now)?;
-        Ok(Release::parse(&text, &source.suite)?)
+        Ok(Release::parse(&text, suite)?)
     }
 
     /// The text of the index of a component.
-    fn index(&self, source: &Source, release: &Release, component: &str) -> Result<String, DebianError> {
+    fn index(
+        &self,
+        mirrors: &[String],
+        suite: &str,
+        release: &Release,
+        component: &str,
+    ) -> Result<String, DebianError> {
         let architecture = &self.options.architecture;
         let directory = format!("{component}/binary-{architecture}");
         let names = ["Packages.xz", "Packages.gz"].map(|name| format!("{directory}/{name}"));
         let found = names.iter().find_map(|name| release.file(name).map(|file| (name, file)));
         let Some((name, (sum, size))) = found else {
-            let component = component.to_owned();
-            return Err(DebianError::NoIndex {
-                suite: source.suite.clone(),
-                component,
-                architecture: architecture.clone(),
-            });
+            let (suite, component) = (suite.to_owned(), component.to_owned());
+            return Err(DebianError::NoIndex { suite, component, architecture: architecture.clone() });
         };
         let below = if release.by_hash() { format!("{directory}/by-hash/SHA256/{sum}") } else { name.clone() };
-        let url = format!("{}/dists/{}/{below}", source.mirror, source.suite);
+        let path = format!("dists/{suite}/{below}");
         if *size > MAX_INDEX {
-            return Err(HttpError::TooLarge { url, limit: MAX_INDEX }.into());
+            return Err(HttpError::TooLarge { url: path, limit: MAX_INDEX }.into());
         }
-        let what = format!("The package index {name} of {}", source.suite);
-        let path = self.options.client.get_cached(self.cache, &what, &url, (sum, *size), self.progress)?;
+        let what = format!("The package index {name} of {suite}");
+        let get = |url: &str| self.options.client.get_cached(self.cache, &what, url, (sum, *size), self.progress);
+        let path = mirrors::first_that_serves(mirrors, &path, self.progress, get)?;
         let damaged = |error| DebianError::Index { name: name.clone(), source: error };
         let file = fs::File::open(path).map_err(damaged)?;
         let mut text = String::new();

@@ -2,32 +2,43 @@
 
 /// One paragraph: fields in order, names as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Paragraph<'a> {
+pub(crate) struct Paragraph<'a> {
     fields: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Paragraph<'a> {
     /// The value of a field, continuation lines and their line breaks included; names ignore case.
-    pub fn get(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
         self.fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+    }
+
+    /// All fields, in order.
+    pub(crate) fn fields(&self) -> &[(&'a str, &'a str)] {
+        &self.fields
     }
 }
 
-/// The paragraphs of `text`. Lines that are neither fields nor continuations are left out, as are comments between fields.
-pub(super) fn paragraphs(text: &str) -> impl Iterator<Item = Paragraph<'_>> {
+/// As [`paragraphs`], each with its text.
+pub(crate) fn paragraphs_with_text(text: &str) -> impl Iterator<Item = (Paragraph<'_>, &str)> {
     let mut rest = text;
     std::iter::from_fn(move || {
         loop {
             let (paragraph, after) = paragraph(rest);
-            if after.len() == rest.len() {
+            let read = rest.get(..rest.len() - after.len())?;
+            if read.is_empty() {
                 return None;
             }
             rest = after;
             if !paragraph.fields.is_empty() {
-                return Some(paragraph);
+                return Some((paragraph, read));
             }
         }
     })
+}
+
+/// The paragraphs of `text`. Lines that are neither fields nor continuations are left out, as are comments between fields.
+pub(crate) fn paragraphs(text: &str) -> impl Iterator<Item = Paragraph<'_>> {
+    paragraphs_with_text(text).map(|(paragraph, _)| paragraph)
 }
 
 /// The paragraph at the start of `text`, and what is behind the empty line that ends it.

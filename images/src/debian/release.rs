@@ -67,6 +67,8 @@ pub struct Release {
     date: (String, u64),
     valid_until: Option<(String, u64)>,
     by_hash: bool,
+    not_automatic: bool,
+    automatic_upgrades: bool,
     files: HashMap<String, (Sha256Sum, u64)>,
 }
 
@@ -108,6 +110,8 @@ impl Release {
             date: time("Date")?.ok_or(field("Date"))?,
             valid_until: time("Valid-Until")?,
             by_hash: paragraph.get("Acquire-By-Hash") == Some("yes"),
+            not_automatic: paragraph.get("NotAutomatic") == Some("yes"),
+            automatic_upgrades: paragraph.get("ButAutomaticUpgrades") == Some("yes"),
             files: files.collect::<Result<_, _>>()?,
         })
     }
@@ -136,6 +140,20 @@ impl Release {
             return Ok(());
         }
         Err(ReleaseError::Downgrade { suite: self.suite.clone(), date: self.date.0.clone(), seen: seen.date.0.clone() })
+    }
+
+    /// Its date, in seconds since 1970.
+    pub fn date(&self) -> u64 {
+        self.date.1
+    }
+
+    /// The priority of its packages where nothing else is configured (apt_preferences(5)).
+    pub fn pin_priority(&self) -> u32 {
+        match (self.not_automatic, self.automatic_upgrades) {
+            (false, _) => 500,
+            (true, true) => 100,
+            (true, false) => 1,
+        }
     }
 
     /// Hash and size of a file below the suite's directory.

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::modules::Module;
 use crate::cpio::Writer;
+use crate::kernel::Module;
 
 /// The first process.
 pub(super) const INIT: &str = include_str!("init.sh");

@@ -9,7 +9,7 @@ fn publish_guest(server: &Server, key: &pgp::composed::SignedSecretKey, version:
     let kernel = format!("linux-image-{version}-cloud-arm64");
     let image = format!("boot/vmlinuz-{version}-cloud-arm64");
     let index = package(server, "busybox-static", "1", "", &[("bin/busybox", b"BUSYBOX")])
-        + &package(server, KERNEL, version, &format!("{kernel} (= {version}-1)"), &[])
+        + &package(server, CLOUD_KERNEL, version, &format!("{kernel} (= {version}-1)"), &[])
         + &package(
             server,
             &kernel,
@@ -60,10 +60,10 @@ fn a_package_without_a_kernel_is_refused() {
     let cache = Cache::new(scratch.0.join("cache"));
     let demo = DemoOptions { archive: options(&server, &key, &scratch, "one"), ..DemoOptions::new("one") };
     let index = package(&server, "busybox-static", "1", "", &[("bin/busybox", b"BUSYBOX")])
-        + &package(&server, KERNEL, "1", "", &[("boot/config", b"")]);
+        + &package(&server, CLOUD_KERNEL, "1", "", &[("boot/config", b"")]);
     publish(&server, &key, "one", &index, DATE);
     let error = build_with(&demo, &cache, &Silent).expect_err("no kernel");
-    assert!(matches!(error, DemoError::Missing { what: "boot/vmlinuz", .. }), "{error}");
+    assert!(matches!(error, DemoError::Kernel(KernelError::Missing { what: "boot/vmlinuz", .. })), "{error}");
 }
 
 /// The real thing, from the mirror of this system's apt. `VMM_TEST_DEMO` names the directory to keep it in,

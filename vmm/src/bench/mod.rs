@@ -72,7 +72,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Vec<Table>, Fai
         Some(kernel) => kernel.clone(),
         None => {
             let mut demo = DemoOptions::new(root::SUITE);
-            demo.archive.mirror.clone_from(&options.mirror);
+            demo.archive.mirrors.extend(options.mirror.clone());
             build_with(&demo, &cache, progress).map_err(|e| Failure::backend(explain(&e)))?.kernel
         }
     };

@@ -208,7 +208,7 @@ pub fn native(mirror: Option<&str>, cache: &Cache, progress: &dyn Progress) -> R
 
 fn open(mirror: Option<&str>, architecture: &str, cache: &Cache, progress: &dyn Progress) -> Result<Archive, Failure> {
     let mut options = ArchiveOptions::new(SUITE);
-    options.mirror = mirror.map(str::to_owned);
+    options.mirrors.extend(mirror.map(str::to_owned));
     options.architecture = architecture.to_owned();
     Archive::open(&options, cache, progress).map_err(|e| Failure::backend(explain(&e)))
 }
@@ -218,7 +218,7 @@ fn unpacked(archive: &Archive, packages: &[&str], progress: &dyn Progress) -> Re
     let mut tree = Tree::new();
     for name in packages {
         let package = archive.find(name).map_err(|e| Failure::backend(explain(&e)))?;
-        let path = archive.fetch(package, progress).map_err(|e| Failure::backend(explain(&e)))?;
+        let path = archive.fetch(&package, progress).map_err(|e| Failure::backend(explain(&e)))?;
         let entries = read_entries(&path, is_wanted, MAX_CONTENTS).map_err(|e| Failure::backend(explain(&e)))?;
         for entry in entries {
             let node = match entry.node {

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod demo;
 pub mod disk;
 pub mod doctor;
+pub mod image;
 pub mod net;
 pub mod progress;
 pub mod run;
@@ -50,6 +51,8 @@ enum Command {
     Run(Box<RunArgs>),
     /// Measure speed: Debian programs natively, in vmm and in QEMU
     Bench(Box<bench::BenchArgs>),
+    /// Make Debian images
+    Image(image::ImageArgs),
     /// Say what this host can do: engine, memory, expected speed
     Doctor(DoctorArgs),
 }
@@ -114,8 +117,8 @@ Without a GUEST and without --kernel, the Debian demo runs.";
 #[derive(Args, Debug)]
 #[command(after_help = RUN_EXAMPLES)]
 pub struct RunArgs {
-    /// A guest by name: debian-demo
-    #[arg(value_name = "GUEST", value_parser = ["debian-demo"], conflicts_with = "kernel")]
+    /// A guest by name: debian:SUITE, such as debian:bookworm (made at the first use), or debian-demo
+    #[arg(value_name = "GUEST", value_parser = parse_guest, conflicts_with = "kernel")]
     pub guest: Option<String>,
     /// The kernel: an arm64 Image, compressed or not, or an ELF program
     #[arg(long, value_name = "FILE")]
@@ -213,6 +216,15 @@ pub struct SaveAfter {
     pub file: PathBuf,
 }
 
+fn parse_guest(text: &str) -> Result<String, String> {
+    let suite = text.strip_prefix("debian:").is_some_and(|suite| !suite.is_empty());
+    if suite || text == "debian-demo" {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no guest; expected debian:SUITE, such as debian:bookworm, or debian-demo"))
+    }
+}
+
 fn parse_save(text: &str) -> Result<SaveAfter, String> {
     let (seconds, file) = text.split_once(':').ok_or("expected SECS:FILE")?;
     Ok(SaveAfter { after: parse_seconds(seconds)?, file: file.into() })
@@ -241,6 +253,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitStatus {
         Command::Bench(args) => {
             let json = args.json;
             (bench::run(*args), json)
+        }
+        Command::Image(args) => {
+            let json = args.json();
+            (image::run(args), json)
         }
         Command::Doctor(args) => (doctor::run(&args), args.json),
     };
@@ -278,7 +294,7 @@ mod tests {
     fn parse(line: &str) -> Result<RunArgs, clap::Error> {
         Cli::try_parse_from(line.split_whitespace()).map(|cli| match cli.command {
             Command::Run(args) => *args,
-            Command::Doctor(_) | Command::Bench(_) => panic!("not a run"),
+            _ => panic!("not a run"),
         })
     }
 

@@ -12,6 +12,7 @@ const REDRAW: Duration = Duration::from_millis(100);
 /// The line on stderr.
 pub struct ProgressLine {
     terminal: bool,
+    verbose: bool,
     state: Mutex<State>,
 }
 
@@ -37,7 +38,13 @@ impl State {
 impl ProgressLine {
     /// For the stderr of this process.
     pub fn new() -> ProgressLine {
-        ProgressLine { terminal: io::stderr().is_terminal(), state: Mutex::new(State::default()) }
+        ProgressLine { terminal: io::stderr().is_terminal(), verbose: false, state: Mutex::new(State::default()) }
+    }
+
+    /// Also shows the logs of what is done.
+    #[must_use]
+    pub fn verbose(self, verbose: bool) -> ProgressLine {
+        ProgressLine { verbose, ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -79,6 +86,12 @@ impl Progress for ProgressLine {
         state.done = state.done.saturating_add(bytes);
         if state.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW) {
             self.draw(&mut state);
+        }
+    }
+
+    fn detail(&self, line: &str) {
+        if self.verbose {
+            Self::write(&format!("  {line}\n"));
         }
     }
 

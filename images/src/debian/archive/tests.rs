@@ -96,7 +96,7 @@ pub(crate) fn options(server: &Server, key: &SignedSecretKey, scratch: &Scratch,
     let keyring = scratch.0.join("keyring.gpg");
     fs::write(&keyring, public(key)).expect("written");
     ArchiveOptions {
-        mirror: Some(format!("{}/", server.base)),
+        mirrors: vec![format!("{}/", server.base)],
         keyring: Some(keyring),
         root: scratch.0.join("root"),
         client: Client::new(Duration::from_millis(1)),
@@ -134,7 +134,7 @@ fn a_package_is_found_fetched_and_then_taken_from_the_cache() {
     publish(&t.server, &t.key, "two", &new, &format!("{DATE}Acquire-By-Hash: yes\n"));
     let archive = t.open(&["one", "two"]).expect("opens");
     assert_eq!(t.server.asked_for("by-hash"), 1);
-    let found = archive.find("tool").expect("there").clone();
+    let found = archive.find("tool").expect("there");
     assert_eq!((found.version.as_str(), found.depends.len()), ("1.10", 2));
     assert_eq!(archive.find_version("tool", "1.9").expect("there").version, "1.9");
     assert!(matches!(archive.find("none"), Err(DebianError::NoPackage { .. })));
@@ -156,12 +156,12 @@ fn what_a_mirror_changes_is_refused() {
     let good = t.server.files.lock().expect("no panic").get(&tool.filename).cloned().expect("there");
     for bad in [deb(&[("bin/tool", b"evil")]), good[..good.len() - 1].to_vec(), [good.as_slice(), b"x"].concat()] {
         t.server.put(&tool.filename, bad);
-        let error = archive.fetch(tool, &Silent).expect_err("changed");
+        let error = archive.fetch(&tool, &Silent).expect_err("changed");
         let DebianError::Http(error) = error else { panic!("{error}") };
         assert!(matches!(error, HttpError::Cache(CacheError::Mismatch { .. }) | HttpError::TooLarge { .. }), "{error}");
     }
     t.server.put(&tool.filename, good);
-    archive.fetch(tool, &Silent).expect("the good one is still taken");
+    archive.fetch(&tool, &Silent).expect("the good one is still taken");
     // An index that the Release does not name, and a Release that another key signed.
     fs::remove_dir_all(t.cache.named("sha256")).expect("removed");
     t.server.put("dists/one/main/binary-arm64/Packages.xz", xz(b"Package: evil\n"));
@@ -222,12 +222,12 @@ fn without_a_network_the_last_release_serves() {
 #[test]
 fn without_a_mirror_the_option_is_explained() {
     let t = Fixture::new("mirror");
-    let options = ArchiveOptions { mirror: None, ..options(&t.server, &t.key, &t.scratch, "bookworm") };
+    let options = ArchiveOptions { mirrors: Vec::new(), ..options(&t.server, &t.key, &t.scratch, "bookworm") };
     let error = Archive::open(&options, &t.cache, &Silent).expect_err("no mirror");
     assert!(error.to_string().contains("--mirror"), "{error}");
     for (mirror, suite) in [("ftp://mirror.example/debian", "one"), (t.server.base.as_str(), "../x")] {
         let options =
-            ArchiveOptions { mirror: Some(mirror.to_owned()), suites: vec![suite.to_owned()], ..options.clone() };
+            ArchiveOptions { mirrors: vec![mirror.to_owned()], suites: vec![suite.to_owned()], ..options.clone() };
         assert!(matches!(Archive::open(&options, &t.cache, &Silent), Err(DebianError::Http(HttpError::BadUrl(_)))));
     }
     assert!(now() > 0);

@@ -29,7 +29,7 @@ const MAX_MODULE: u64 = 64 << 20;
 
 /// A module, unpacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Module {
+pub struct Module {
     /// Its name as the kernel has it: with underscores.
     pub name: String,
     /// The ELF object.

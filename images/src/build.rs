@@ -1,0 +1,339 @@
+//! Makes Debian images: packages are chosen, fetched and unpacked here and configured in a guest; what comes out depends on
+//! nothing but what went in. See `docs/design/image-build.md`.
+
+mod dpkg;
+pub mod guest;
+pub mod normalise;
+pub(crate) mod parallel;
+mod result;
+mod skeleton;
+pub(crate) mod unpack;
+
+pub use guest::{GuestEnd, GuestError, GuestRunner, GuestSpec};
+pub use result::ResultError;
+pub use unpack::UnpackError;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use self::guest::{BuildGuest, Plan};
+use self::unpack::{Placer, Unpacked};
+use crate::cache::{Cache, Sha256Sum};
+use crate::debian::{Archive, ArchiveOptions, DebianError, Package};
+use crate::files::ScratchDirectory;
+use crate::kernel::{self, GuestKernel, KernelError};
+use crate::lock::{Lock, LockError, LockedPackage, LockedSource, VERSION};
+use crate::progress::Progress;
+use crate::recipe::{Recipe, RecipeError};
+use crate::resolve::{self, Reason, Request, ResolveError, Selection};
+use crate::tree::{Spool, Tree};
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The archive cannot be used.
+    #[error(transparent)]
+    Debian(#[from] DebianError),
+    /// The packages cannot be chosen.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// A package cannot be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// There is no kernel for the guest.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The guest failed.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// What the guest made is not believed.
+    #[error(transparent)]
+    Result(#[from] ResultError),
+    /// The lock file does not fit.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The recipe cannot be used.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The operating system refused.
+    #[error("Cannot make the image")]
+    Io(#[from] io::Error),
+}
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct BuildOptions {
+    /// Where packages come from.
+    pub archive: ArchiveOptions,
+    /// Which packages.
+    pub request: Request,
+    /// The meta package of the kernel of the guest in which the image is configured.
+    pub kernel: String,
+    /// The latest time in the image, in seconds since 1970; `None`: the date of the archive.
+    pub epoch: Option<u64>,
+    /// The name of the system.
+    pub hostname: String,
+    /// What is done beside installing packages.
+    pub recipe: Recipe,
+    /// Make exactly what this lock file says.
+    pub locked: Option<Lock>,
+    /// Number of processors of the guest.
+    pub cpus: u16,
+    /// How long the guest may take.
+    pub timeout: Duration,
+    /// Threads that fetch and unpack.
+    pub threads: usize,
+    /// Where files are put while the image is made.
+    pub scratch: PathBuf,
+}
+
+impl BuildOptions {
+    /// A minbase image of `suite` with its updates.
+    pub fn new(suite: &str, scratch: PathBuf) -> BuildOptions {
+        BuildOptions {
+            archive: ArchiveOptions { updates: true, ..ArchiveOptions::new(suite) },
+            request: Request::default(),
+            kernel: kernel::CLOUD_KERNEL.to_owned(),
+            epoch: None,
+            hostname: "localhost".to_owned(),
+            recipe: Recipe::default(),
+            locked: None,
+            cpus: 2,
+            timeout: Duration::from_secs(3600),
+            threads: std::thread::available_parallelism().map_or(2, usize::from),
+            scratch,
+        }
+    }
+
+    /// The suite that the image is of.
+    pub fn suite(&self) -> &str {
+        self.archive.suites.first().map(String::as_str).unwrap_or_default()
+    }
+
+    /// Hash of what is asked for beside suite and variant.
+    ///
+    /// # Errors
+    /// [`RecipeError`].
+    pub fn recipe_hash(&self) -> Result<String, RecipeError> {
+        let text = format!(
+            "include {:?}\nexclude {:?}\nsuites {:?}\ncomponents {:?}\nhostname {:?}\n{}",
+            self.request.include,
+            self.request.exclude,
+            self.archive.suites,
+            self.archive.components,
+            self.hostname,
+            self.recipe.hash()?
+        );
+        Ok(Sha256Sum::of(text.as_bytes()).to_string())
+    }
+}
+
+/// An image that was made, to be written in any format.
+#[derive(Debug)]
+pub struct Image {
+    /// Its files.
+    pub tree: Tree,
+    /// The latest time in it, in seconds since 1970.
+    pub epoch: u64,
+    /// What it was made of.
+    pub lock: Lock,
+}
+
+/// Makes an image.
+///
+/// # Errors
+/// [`BuildError`].
+pub fn build(
+    options: &BuildOptions,
+    cache: &Cache,
+    runner: &dyn GuestRunner,
+    progress: &dyn Progress,
+) -> Result<Image, BuildError> {
+    let (archive, lock) = match &options.locked {
+        Some(lock) => {
+            lock.check(options.suite(), options.request.variant.name(), &options.recipe_hash()?)?;
+            let sources = lock.sources.iter().map(LockedSource::to_source).collect::<Result<_, _>>()?;
+            (Archive::of_known_packages(&options.archive, cache, sources)?, lock.clone())
+        }
+        None => {
+            let archive = Archive::open(&options.archive, cache, progress)?;
+            let lock = new_lock(options, &archive)?;
+            (archive.without_index(), lock)
+        }
+    };
+    let scratch = ScratchDirectory::new(&options.scratch)?;
+    let spool = Spool::new(scratch.path())?;
+    let build = Build { options, archive, lock, spool, scratch, progress };
+    build.run(runner)
+}
+
+/// Chooses the packages.
+fn new_lock(options: &BuildOptions, archive: &Archive) -> Result<Lock, BuildError> {
+    let selection = resolve::resolve(archive, &options.request)?;
+    let sources: Vec<LockedSource> = archive.sources().iter().map(LockedSource::new).collect();
+    let newest = archive.sources().iter().map(|source| source.date).max().unwrap_or_default();
+    let mut build_packages = kernel::packages(archive, &options.kernel)?;
+    build_packages.push(archive.find("busybox-static")?);
+    Ok(Lock {
+        version: VERSION,
+        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        suite: options.suite().to_owned(),
+        variant: options.request.variant.name().to_owned(),
+        architecture: options.archive.architecture.clone(),
+        epoch: options.epoch.unwrap_or(newest),
+        recipe: options.recipe_hash()?,
+        packages: locked_packages(&selection, &sources),
+        build_packages: build_packages.iter().map(|one| LockedPackage::new(one, &sources)).collect(),
+        sources,
+        outputs: Vec::new(),
+    })
+}
+
+fn locked_packages(selection: &Selection, sources: &[LockedSource]) -> Vec<LockedPackage> {
+    let locked = |one: &resolve::Selected| LockedPackage {
+        base: one.reason == Reason::Base,
+        automatic: matches!(one.reason, Reason::NeededBy(_)),
+        ..LockedPackage::new(&one.package, sources)
+    };
+    selection.values().map(locked).collect()
+}
+
+fn packages_of(lock: &Lock, locked: &[LockedPackage]) -> Result<Vec<Package>, LockError> {
+    locked.iter().map(|package| package.to_package(&lock.sources)).collect()
+}
+
+fn read_tools(lock: &Lock, archive: &Archive, progress: &dyn Progress) -> Result<(GuestKernel, Vec<u8>), BuildError> {
+    let mut packages = packages_of(lock, &lock.build_packages)?;
+    let busybox = packages.pop().ok_or(LockError::Value { what: "no packages of the build guest".to_owned() })?;
+    let kernel = kernel::read(archive, &packages, progress)?;
+    Ok((kernel, kernel::busybox(archive, &busybox, progress)?))
+}
+
+/// The kernel and the static BusyBox of the guest in which an image was configured.
+///
+/// # Errors
+/// [`BuildError`].
+pub fn tools(
+    lock: &Lock,
+    options: &ArchiveOptions,
+    cache: &Cache,
+    progress: &dyn Progress,
+) -> Result<(GuestKernel, Vec<u8>), BuildError> {
+    let sources = lock.sources.iter().map(LockedSource::to_source).collect::<Result<_, _>>()?;
+    read_tools(lock, &Archive::of_known_packages(options, cache, sources)?, progress)
+}
+
+/// One image on its way.
+struct Build<'a> {
+    options: &'a BuildOptions,
+    archive: Archive,
+    lock: Lock,
+    spool: Spool,
+    scratch: ScratchDirectory,
+    progress: &'a dyn Progress,
+}
+
+impl Build<'_> {
+    fn run(self, runner: &dyn GuestRunner) -> Result<Image, BuildError> {
+        let epoch = i64::try_from(self.lock.epoch).unwrap_or(i64::MAX);
+        let (kernel, busybox) = read_tools(&self.lock, &self.archive, self.progress)?;
+        let packages = self.fetch()?;
+        let unpacked = self.unpack(&packages)?;
+        let (tree, plan) = self.assemble(&packages, &unpacked, epoch)?;
+        drop(unpacked);
+        let guest = BuildGuest {
+            runner,
+            directory: self.scratch.path(),
+            kernel: &kernel,
+            busybox: &busybox,
+            cpus: self.options.cpus,
+            timeout: self.options.timeout,
+            progress: self.progress,
+        };
+        let results = guest.run(&tree, &plan)?;
+        self.progress.begin("taking over the image", None);
+        let mut tree = result::read(&results, &tree, &self.spool, epoch)?;
+        normalise::normalise(&mut tree, &self.spool, epoch)?;
+        normalise::add_devices(&mut tree, epoch);
+        skeleton::finish(&mut tree, &self.spool, &self.lock)?;
+        self.progress.end();
+        Ok(Image { tree, epoch: self.lock.epoch, lock: self.lock })
+    }
+
+    /// Fetches the packages, several at a time.
+    fn fetch(&self) -> Result<Vec<(String, PathBuf)>, BuildError> {
+        /// Only bytes: the whole is one piece of work.
+        struct Bytes<'a>(&'a dyn Progress);
+        impl Progress for Bytes<'_> {
+            fn advance(&self, bytes: u64) {
+                self.0.advance(bytes);
+            }
+            fn note(&self, text: &str) {
+                self.0.note(text);
+            }
+        }
+        let packages = packages_of(&self.lock, &self.lock.packages)?;
+        let missing = packages.iter().filter(|package| !self.archive.has(package));
+        let (count, size) = missing.fold((0, 0), |(count, size), package| (count + 1, size + package.size));
+        let bytes = Bytes(self.progress);
+        if count > 0 {
+            self.progress.begin(&format!("fetching {count} packages"), Some(size));
+        }
+        // More threads than processors: most of the time they wait.
+        let fetched = parallel::map(&packages, self.options.threads.max(4), |package| {
+            Ok::<_, DebianError>((package.name.clone(), self.archive.fetch(package, &bytes)?))
+        });
+        if count > 0 {
+            self.progress.end();
+        }
+        Ok(fetched?)
+    }
+
+    fn unpack(&self, packages: &[(String, PathBuf)]) -> Result<BTreeMap<String, Unpacked>, BuildError> {
+        let done = AtomicU64::new(0);
+        self.progress.begin(&format!("unpacking {} packages", packages.len()), None);
+        let unpacked = unpack::read_all(packages, &self.spool, self.options.threads, &|name| {
+            let number = done.fetch_add(1, Ordering::Relaxed) + 1;
+            self.progress.detail(&format!("{number} {name}"));
+        });
+        self.progress.end();
+        Ok(unpacked?)
+    }
+
+    /// The image as the guest gets it.
+    fn assemble(
+        &self,
+        files: &[(String, PathBuf)],
+        packages: &BTreeMap<String, Unpacked>,
+        epoch: i64,
+    ) -> Result<(Tree, Plan), BuildError> {
+        let base: Vec<String> =
+            self.lock.packages.iter().filter(|package| package.base).map(|package| package.name.clone()).collect();
+        // A `preinst` has to run before the files are there: dpkg unpacks such packages in the guest. Those of the base
+        // system are unpacked here all the same: without them nothing runs, and mmdebstrap does as much.
+        let by_dpkg = |name: &str| packages.get(name).is_some_and(|package| package.script("preinst").is_some());
+        let mut tree = Tree::new(epoch);
+        skeleton::prepare(&mut tree, packages, &self.lock, &self.options.hostname, &self.spool, epoch)?;
+        let mut placer = Placer::new(&mut tree);
+        for package in packages.values().filter(|package| !by_dpkg(&package.name)) {
+            placer.place(package, packages, true)?;
+        }
+        for package in packages.values().filter(|package| by_dpkg(&package.name) && base.contains(&package.name)) {
+            placer.place(package, packages, false)?;
+        }
+        let lost = placer.lost();
+        self.options.recipe.prepare(&mut tree, &self.spool, epoch)?;
+        let mut database = dpkg::Database { tree: &mut tree, spool: &self.spool, epoch };
+        database.write(packages, &|name| !by_dpkg(name), &lost)?;
+        let mut plan = Plan { epoch: self.lock.epoch, base: base.clone(), configure: true, ..Plan::default() };
+        for (name, path) in files.iter().filter(|(name, _)| by_dpkg(name)) {
+            skeleton::add_deb(&mut tree, &self.spool, self.scratch.path(), name, path, epoch)?;
+            let debs = if base.contains(name) { &mut plan.base_debs } else { &mut plan.other_debs };
+            debs.push(format!("{name}.deb"));
+        }
+        Ok((tree, plan))
+    }
+}

@@ -1,0 +1,40 @@
+#!/bin/sh
+# The first process of an image that is booted as an initramfs: mounts what a system needs, then runs the image's own init
+# or, where there is none, a login on the console. Words behind "--" on the kernel's command line are run instead.
+
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc -o nosuid,nodev,noexec proc /proc
+mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
+mount -t devtmpfs -o nosuid,mode=0755 devtmpfs /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts -o nosuid,noexec,gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs -o nosuid,nodev shm /dev/shm
+mount -t tmpfs -o nosuid,nodev,mode=0755 run /run
+mkdir -p -m 1777 /run/lock
+
+if [ $# -eq 0 ]; then
+    for init in /sbin/init /lib/systemd/systemd; do
+        [ -x "$init" ] && exec "$init"
+    done
+fi
+
+dmesg -n 4 2>/dev/null
+[ -r /etc/hostname ] && cat /etc/hostname >/proc/sys/kernel/hostname
+cd /root || cd /
+export HOME=/root USER=root LOGNAME=root TERM="${TERM:-linux}"
+if [ $# -gt 0 ]; then
+    "$@"
+    echo "exit status $?"
+elif [ -x /sbin/agetty ] && [ -x /bin/login ]; then
+    console=$(sed 's/.* //' /sys/class/tty/console/active)
+    # Where root has no password, as in a new image, who holds the console is let in.
+    grep -q '^root:[^*!:]' /etc/shadow || automatic="--autologin root"
+    setsid agetty $automatic --noclear "$console" "$TERM"
+else
+    setsid /bin/sh -i </dev/console >/dev/console 2>&1
+fi
+
+# An image without an init has no poweroff either.
+sync
+echo o >/proc/sysrq-trigger
+sleep 5

@@ -1,0 +1,121 @@
+//! Debian's kernel for a guest: the image, and the modules of the devices that the machine offers.
+
+mod modules;
+
+pub use modules::Module;
+
+use crate::deb::{self, DebError, DebFile};
+use crate::debian::{Archive, DebianError, Package};
+use crate::progress::Progress;
+
+/// Greatest size of what is taken out of a package.
+const MAX_CONTENTS: u64 = 512 << 20;
+/// The package whose dependency is the newest cloud kernel.
+pub const CLOUD_KERNEL: &str = "linux-image-cloud-arm64";
+
+/// Why there is no kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The archive cannot be used.
+    #[error(transparent)]
+    Debian(#[from] DebianError),
+    /// A package cannot be read.
+    #[error(transparent)]
+    Deb(#[from] DebError),
+    /// A package is not made as expected.
+    #[error("The package {package} has no {what}: is it Debian's?")]
+    Missing {
+        /// The package.
+        package: String,
+        /// What is not in it.
+        what: &'static str,
+    },
+    /// A module cannot be unpacked.
+    #[error("A kernel module of {package} is damaged")]
+    Module {
+        /// The package.
+        package: String,
+        /// What the decoder said.
+        source: std::io::Error,
+    },
+}
+
+/// A kernel, ready to boot.
+#[derive(Clone, Debug)]
+pub struct GuestKernel {
+    /// The image.
+    pub image: Vec<u8>,
+    /// The modules in an order in which they can be loaded.
+    pub modules: Vec<Module>,
+}
+
+/// The packages that the kernel of the meta package `name` consists of, the one with the image first.
+///
+/// # Errors
+/// [`KernelError::Debian`].
+pub fn packages(archive: &Archive, name: &str) -> Result<Vec<Package>, KernelError> {
+    let meta = archive.find(name)?;
+    let kernel = meta.depends.iter().flatten().find(|dependency| dependency.name.starts_with("linux-image-"));
+    let kernel = match kernel {
+        Some(kernel) => match kernel.exactly() {
+            Some(version) => archive.find_version(&kernel.name, version)?,
+            None => archive.find(&kernel.name)?,
+        },
+        // A package with a kernel of its own.
+        None => meta,
+    };
+    // Newer packages have the modules apart.
+    let apart = |name: &&str| name.starts_with("linux-modules-");
+    let apart: Vec<&str> = kernel.depends.iter().flatten().map(|one| one.name.as_str()).filter(apart).collect();
+    let mut packages = Vec::new();
+    for name in apart {
+        packages.push(archive.find(name)?);
+    }
+    packages.insert(0, kernel);
+    Ok(packages)
+}
+
+/// Reads the kernel of these [`packages`].
+///
+/// # Errors
+/// [`KernelError`].
+pub fn read(archive: &Archive, packages: &[Package], progress: &dyn Progress) -> Result<GuestKernel, KernelError> {
+    let name = packages.first().map(|package| package.name.clone()).unwrap_or_default();
+    let mut files = Vec::new();
+    for package in packages {
+        files.extend(read_files(archive, package, |name| is_image(name) || modules::is_wanted(name), progress)?);
+    }
+    let (images, modules): (Vec<DebFile>, Vec<DebFile>) = files.into_iter().partition(|file| is_image(&file.name));
+    let missing = || KernelError::Missing { package: name.clone(), what: "boot/vmlinuz" };
+    let image = images.into_iter().next().ok_or_else(missing)?.contents;
+    let modules = modules::in_order(modules).map_err(|source| KernelError::Module { package: name, source })?;
+    Ok(GuestKernel { image, modules })
+}
+
+/// The static BusyBox of the package `busybox-static`.
+///
+/// # Errors
+/// [`KernelError`].
+pub fn busybox(archive: &Archive, package: &Package, progress: &dyn Progress) -> Result<Vec<u8>, KernelError> {
+    let files = read_files(archive, package, |name| name.ends_with("bin/busybox"), progress)?;
+    let missing = || KernelError::Missing { package: package.name.clone(), what: "bin/busybox" };
+    Ok(files.into_iter().next().ok_or_else(missing)?.contents)
+}
+
+fn is_image(name: &str) -> bool {
+    name.starts_with("boot/vmlinuz-")
+}
+
+/// The wanted files of a package.
+fn read_files(
+    archive: &Archive,
+    package: &Package,
+    wanted: impl Fn(&str) -> bool,
+    progress: &dyn Progress,
+) -> Result<Vec<DebFile>, KernelError> {
+    let path = archive.fetch(package, progress)?;
+    progress.begin(&format!("unpacking {} {}", package.name, package.version), None);
+    let files = deb::read_files(&path, wanted, MAX_CONTENTS);
+    progress.end();
+    Ok(files?)
+}

@@ -1,0 +1,219 @@
+//! `vmm image`: Debian images, made without root and always with the same bytes.
+
+mod build;
+mod inspect;
+pub(super) mod runner;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::exit::{ExitStatus, Failure};
+
+/// `vmm image`.
+#[derive(Args, Debug)]
+pub struct ImageArgs {
+    #[command(subcommand)]
+    command: ImageCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum ImageCommand {
+    /// Make an image of Debian packages
+    Build(Box<BuildArgs>),
+    /// Make an image again of its lock file and compare the bytes
+    Verify(Box<VerifyArgs>),
+    /// Say what differs between two images
+    Diff(DiffArgs),
+    /// Say what an image is and what is in it
+    Inspect(InspectArgs),
+    /// Write an image in another format
+    Convert(ConvertArgs),
+    /// Write the kernels of an image
+    ExtractKernel(ExtractArgs),
+}
+
+/// `vmm image verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// The image
+    pub image: PathBuf,
+    /// How it was made: all options of `vmm image build` but --output
+    #[command(flatten)]
+    pub build: BuildOptionArgs,
+}
+
+/// `vmm image diff`.
+#[derive(Args, Debug)]
+pub struct DiffArgs {
+    /// An image: a cpio or tar archive, compressed or not, or an OCI layout
+    pub first: PathBuf,
+    /// Another one
+    pub second: PathBuf,
+    /// Also compare modification times
+    #[arg(long)]
+    pub times: bool,
+}
+
+/// `vmm image inspect`.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// An image: a cpio or tar archive, compressed or not, or an OCI layout
+    pub image: PathBuf,
+    /// List the packages
+    #[arg(long)]
+    pub packages: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vmm image convert`.
+#[derive(Args, Debug)]
+pub struct ConvertArgs {
+    /// An image: a cpio or tar archive, compressed or not, or an OCI layout
+    pub image: PathBuf,
+    /// The image to write
+    pub output: PathBuf,
+    /// cpio, tar (also .gz, .zst), ext4, qcow2 or oci (default: what OUTPUT's name says)
+    #[arg(long, value_name = "NAME")]
+    pub format: Option<String>,
+    /// Size of a file system, with a unit: 4G (default: what the files need and some more)
+    #[arg(long, value_name = "SIZE", value_parser = super::size::parse)]
+    pub size: Option<u64>,
+}
+
+/// `vmm image extract-kernel`.
+#[derive(Args, Debug)]
+pub struct ExtractArgs {
+    /// An image: a cpio or tar archive, compressed or not, or an OCI layout
+    pub image: PathBuf,
+    /// Where kernels and initrds are written to
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub output: PathBuf,
+}
+
+const BUILD_EXAMPLES: &str = "\
+Examples:
+  vmm image build --suite bookworm -o baseimg.cpio
+  vmm image build --suite trixie --include openssl,python3 --format tar -o rootfs.tar
+  vmm image build --suite bookworm --locked -o baseimg.cpio      exactly what baseimg.lock says
+
+The packages are verified, unpacked here, and configured in a guest; no root, no binfmt_misc, nothing mounted.
+Beside OUT stands OUT's lock file (baseimg.cpio: baseimg.lock), of which --locked makes the same bytes again.";
+
+/// `vmm image build`.
+#[derive(Args, Debug)]
+#[command(after_help = BUILD_EXAMPLES)]
+pub struct BuildArgs {
+    /// The image to write
+    #[arg(long, short, value_name = "OUT")]
+    pub output: PathBuf,
+    /// What goes into it
+    #[command(flatten)]
+    pub build: BuildOptionArgs,
+}
+
+/// What goes into an image, and how it is made.
+#[derive(Args, Debug)]
+pub struct BuildOptionArgs {
+    /// A recipe (TOML): suite, packages, files, users, a script, ...; options given here count more
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// The release: bullseye, bookworm, trixie, sid, ... (default: bookworm)
+    #[arg(long, value_name = "NAME")]
+    pub suite: Option<String>,
+    /// Further suites, such as bookworm-backports (repeatable); take packages from it with --include NAME/SUITE
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub add_suite: Vec<String>,
+    /// Only the suite itself, not its updates and security updates
+    #[arg(long)]
+    pub no_updates: bool,
+    /// Components of the archive (default: main)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub components: Vec<String>,
+    /// What is taken without being asked for: essential, apt, minbase (default), important or standard
+    #[arg(long, value_name = "NAME")]
+    pub variant: Option<String>,
+    /// Packages: NAME, NAME=VERSION or NAME/SUITE (repeatable)
+    #[arg(long, value_name = "PKG,...", value_delimiter = ',')]
+    pub include: Vec<String>,
+    /// Packages that must not be taken (repeatable)
+    #[arg(long, value_name = "PKG,...", value_delimiter = ',')]
+    pub exclude: Vec<String>,
+    /// A mirror, such as https://mirror.example/debian (repeatable: tried in turn; default: the one of this host's apt)
+    #[arg(long, value_name = "URL")]
+    pub mirror: Vec<String>,
+    /// The keys that sign the archive (default: Debian's)
+    #[arg(long, value_name = "FILE")]
+    pub keyring: Option<PathBuf>,
+    /// cpio, tar (also .gz, .zst), ext4, qcow2 or oci (default: what OUT's name says)
+    #[arg(long, value_name = "NAME")]
+    pub format: Option<String>,
+    /// Size of a file system, with a unit: 4G (default: what the files need and some more)
+    #[arg(long, value_name = "SIZE", value_parser = super::size::parse)]
+    pub size: Option<u64>,
+    /// Another OCI layout, such as that for amd64, whose images go into the same index
+    #[arg(long, value_name = "DIR")]
+    pub merge: Option<PathBuf>,
+    /// The name of the system (default: localhost)
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// Also write the Debian kernel that fits, beside OUT with the ending .vmlinuz
+    #[arg(long, value_name = "debian", value_parser = ["debian"])]
+    pub kernel: Option<String>,
+    /// Make exactly what the lock file says; fail on any difference
+    #[arg(long)]
+    pub locked: bool,
+    /// The lock file (default: OUT with the ending .lock)
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+    /// The latest time in the image, in seconds since 1970 (default: the archive's date)
+    #[arg(long, value_name = "SECS")]
+    pub epoch: Option<u64>,
+    /// The kernel package of the guest that configures the image
+    #[arg(long, value_name = "PKG", default_value = images::kernel::CLOUD_KERNEL)]
+    pub build_kernel: String,
+    /// What executes the guest that configures the image
+    #[arg(long, value_enum, default_value_t = super::EngineChoice::Auto)]
+    pub engine: super::EngineChoice,
+    /// Its processors
+    #[arg(long, short = 'c', value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub cpus: u16,
+    /// How long it may take
+    #[arg(long, value_name = "SECS", value_parser = super::parse_seconds, default_value = "3600")]
+    pub timeout: std::time::Duration,
+    /// Where files are put while the image is made (default: the cache)
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// Show everything that the guest says
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Print errors as JSON objects on stderr
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ImageArgs {
+    /// Whether errors are printed as JSON.
+    pub fn json(&self) -> bool {
+        match &self.command {
+            ImageCommand::Build(args) => args.build.json,
+            ImageCommand::Verify(args) => args.build.json,
+            ImageCommand::Inspect(args) => args.json,
+            _ => false,
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: ImageArgs) -> Result<ExitStatus, Failure> {
+    match args.command {
+        ImageCommand::Build(args) => build::run(&args),
+        ImageCommand::Verify(args) => build::verify(&args),
+        ImageCommand::Diff(args) => inspect::diff(&args),
+        ImageCommand::Inspect(args) => inspect::run(&args),
+        ImageCommand::Convert(args) => inspect::convert(&args),
+        ImageCommand::ExtractKernel(args) => inspect::extract(&args),
+    }
+}

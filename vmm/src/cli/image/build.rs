@@ -1,0 +1,199 @@
+//! `vmm image build`.
+
+use std::path::{Path, PathBuf};
+
+use images::build::{BuildOptions, Image};
+use images::cache::Cache;
+use images::files::Pending;
+use images::format::{Format, WriteOptions};
+use images::lock::Lock;
+use images::recipe::Recipe;
+use images::resolve::{Request, Variant};
+
+use super::runner::ChildRunner;
+use super::{BuildArgs, BuildOptionArgs, VerifyArgs};
+use crate::cli::progress::ProgressLine;
+use crate::console::terminal;
+use crate::exit::{ExitStatus, Failure, explain};
+
+/// Runs the command.
+pub fn run(args: &BuildArgs) -> Result<ExitStatus, Failure> {
+    let format = format(args.build.format.as_deref(), &args.output)?;
+    let lock_path = args.build.lock.clone().unwrap_or_else(|| lock_beside(&args.output));
+    let lock = if args.build.locked { Some(read_lock(&lock_path)?) } else { None };
+    let cache = Cache::of_user().map_err(|e| Failure::backend(explain(&e)))?;
+    let mut image = build(&args.build, lock, &cache)?;
+    let written = write(&mut image, format, &args.build, &args.output)?;
+    let kernel = match &args.build.kernel {
+        Some(_) => Some(write_kernel(&image, &args.build, &cache, &args.output)?),
+        None => None,
+    };
+    let failed =
+        |error: std::io::Error| Failure::backend(format!("{} cannot be written: {error}", args.output.display()));
+    let size = written.commit().map_err(failed)?;
+    if let Some(kernel) = kernel {
+        kernel.commit().map_err(failed)?;
+    }
+    if !args.build.locked {
+        std::fs::write(&lock_path, image.lock.text())
+            .map_err(|e| Failure::backend(format!("The lock file {} cannot be written: {e}", lock_path.display())))?;
+    }
+    terminal::message(&format!(
+        "{}: {} packages, {} files, {:.1} MiB",
+        args.output.display(),
+        image.lock.packages.len(),
+        image.tree.len(),
+        size as f64 / f64::from(1 << 20)
+    ));
+    Ok(ExitStatus::Success)
+}
+
+/// Makes the image of a lock file again and compares.
+pub fn verify(args: &VerifyArgs) -> Result<ExitStatus, Failure> {
+    let format = format(args.build.format.as_deref(), &args.image)?;
+    let lock_path = args.build.lock.clone().unwrap_or_else(|| lock_beside(&args.image));
+    let lock = read_lock(&lock_path)?;
+    let cache = Cache::of_user().map_err(|e| Failure::backend(explain(&e)))?;
+    let mut image = build(&args.build, Some(lock), &cache)?;
+    let scratch = images::files::ScratchDirectory::new(&scratch(&args.build, &cache))
+        .map_err(|e| Failure::backend(format!("no scratch directory: {e}")))?;
+    let name = args.image.file_name().map(PathBuf::from).unwrap_or_default();
+    let written = write(&mut image, format, &args.build, &scratch.path().join(name))?;
+    let found = images::format::hash_of(&args.image, format)
+        .map_err(|e| Failure::usage(format!("{} cannot be read: {e}", args.image.display())))?;
+    if found != written.sha256 {
+        return Err(Failure::backend(format!(
+            "{} has SHA-256 {found}, but what its lock file {} says has {}: it was changed; `vmm image diff` says where",
+            args.image.display(),
+            lock_path.display(),
+            written.sha256
+        )));
+    }
+    terminal::message(&format!("{} is what {} says: SHA-256 {found}", args.image.display(), lock_path.display()));
+    Ok(ExitStatus::Success)
+}
+
+fn build(args: &BuildOptionArgs, lock: Option<Lock>, cache: &Cache) -> Result<Image, Failure> {
+    let mut options = options(args, cache)?;
+    options.locked = lock;
+    let progress = ProgressLine::new().verbose(args.verbose);
+    let runner = ChildRunner { engine: args.engine };
+    images::build::build(&options, cache, &runner, &progress).map_err(|e| Failure::backend(explain(&e)))
+}
+
+/// Writes the image; nothing is left of it if that fails, or if the lock file says that it should be another.
+fn write(
+    image: &mut Image,
+    format: Format,
+    args: &BuildOptionArgs,
+    output: &Path,
+) -> Result<images::format::Written, Failure> {
+    let name = format!("debian:{}", image.lock.suite);
+    let options = WriteOptions { size: args.size, name, merge: args.merge.clone() };
+    let written = images::format::write(&image.tree, image.epoch, format, &options, output)
+        .map_err(|e| Failure::backend(format!("{} cannot be written: {}", output.display(), explain(&e))))?;
+    // Sizes and other layouts are no part of the lock.
+    if args.size.is_none() && args.merge.is_none() {
+        image.lock.output(format.name(), &written.sha256).map_err(|e| Failure::backend(explain(&e)))?;
+    }
+    Ok(written)
+}
+
+/// Writes the kernel of the guest in which the image was configured, which is the suite's.
+fn write_kernel(image: &Image, args: &BuildOptionArgs, cache: &Cache, output: &Path) -> Result<Pending, Failure> {
+    let mut archive = images::debian::ArchiveOptions::new(&image.lock.suite);
+    archive.mirrors.clone_from(&args.mirror);
+    let (kernel, _) = images::build::tools(&image.lock, &archive, cache, &ProgressLine::new())
+        .map_err(|e| Failure::backend(explain(&e)))?;
+    let path = lock_beside(output).with_extension("vmlinuz");
+    let written = Pending::file(&path).and_then(|(pending, mut file)| {
+        std::io::Write::write_all(&mut file, &kernel.image)?;
+        Ok(pending)
+    });
+    written.map_err(|e| Failure::backend(format!("{} cannot be written: {e}", path.display())))
+}
+
+/// The format that is asked for, or that a name says.
+pub(super) fn format(asked: Option<&str>, output: &Path) -> Result<Format, Failure> {
+    let known = Format::NAMES.join(", ");
+    match asked {
+        Some(name) => Format::parse(name)
+            .ok_or_else(|| Failure::usage(format!("--format {name}: there is no such format; there are {known}"))),
+        None => Format::of_path(output).ok_or_else(|| {
+            Failure::usage(format!("{}: the name does not say which format; add --format ({known})", output.display()))
+        }),
+    }
+}
+
+fn scratch(args: &BuildOptionArgs, cache: &Cache) -> PathBuf {
+    args.scratch.clone().unwrap_or_else(|| cache.named("build"))
+}
+
+fn options(args: &BuildOptionArgs, cache: &Cache) -> Result<BuildOptions, Failure> {
+    let recipe = match &args.recipe {
+        Some(path) => Recipe::read(path).map_err(|e| Failure::usage(explain(&e)))?,
+        None => Recipe::default(),
+    };
+    let first = |option: &Option<String>, recipe: &Option<String>, default: &str| {
+        option.clone().or_else(|| recipe.clone()).unwrap_or_else(|| default.to_owned())
+    };
+    let name = first(&args.variant, &recipe.variant, "minbase");
+    let variant = Variant::parse(&name).ok_or_else(|| {
+        Failure::usage(format!("--variant {name}: there is no such variant; there are {}", Variant::NAMES.join(", ")))
+    })?;
+    let mut options = BuildOptions::new(&first(&args.suite, &recipe.suite, "bookworm"), scratch(args, cache));
+    let both = |one: &[String], other: &[String]| one.iter().chain(other).cloned().collect::<Vec<_>>();
+    options.archive.suites.extend(both(&args.add_suite, &recipe.add_suites));
+    options.archive.updates = !args.no_updates;
+    for (given, other) in [(&args.components, &recipe.components)] {
+        let chosen = if given.is_empty() { other } else { given };
+        if !chosen.is_empty() {
+            options.archive.components.clone_from(chosen);
+        }
+    }
+    options.archive.mirrors = if args.mirror.is_empty() { recipe.mirrors.clone() } else { args.mirror.clone() };
+    options.archive.keyring.clone_from(&args.keyring);
+    let include = [both(&args.include, &recipe.include), recipe.needed_packages()].concat();
+    options.request = Request { variant, include, exclude: both(&args.exclude, &recipe.exclude) };
+    options.epoch = args.epoch;
+    options.hostname = first(&args.hostname, &recipe.hostname, "localhost");
+    options.kernel.clone_from(&args.build_kernel);
+    options.cpus = args.cpus;
+    options.timeout = args.timeout;
+    options.recipe = recipe;
+    Ok(options)
+}
+
+/// The lock file of an image: the name without its endings that say the format.
+fn lock_beside(output: &Path) -> PathBuf {
+    let name = output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem = Format::NAMES
+        .iter()
+        .filter_map(|ending| name.strip_suffix(&format!(".{ending}")))
+        .min_by_key(|stem| stem.len());
+    output.with_file_name(format!("{}.lock", stem.unwrap_or(&name)))
+}
+
+/// Reads a lock file.
+pub(super) fn read_lock(path: &Path) -> Result<Lock, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Failure::usage(format!("The lock file {} cannot be read: {e} (--lock)", path.display())))?;
+    Lock::parse(&text).map_err(|e| Failure::usage(format!("{}: {}", path.display(), explain(&e))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_file_stands_beside_the_image() {
+        for (output, lock) in [
+            ("a/base.cpio", "a/base.lock"),
+            ("base.cpio.gz", "base.lock"),
+            ("v1.2.tar", "v1.2.lock"),
+            ("image", "image.lock"),
+        ] {
+            assert_eq!(lock_beside(Path::new(output)), Path::new(lock), "{output}");
+        }
+    }
+}
