@@ -63,11 +63,11 @@ impl Fixture {
         let meta = archive.find("linux-image-cloud-arm64").expect("the cloud kernel");
         let mut names = meta.depends.iter().flatten().map(|dependency| dependency.name.clone());
         let name = names.find(|name| name.starts_with("linux-image-")).expect("a dependency");
-        let package = archive.fetch(archive.find(&name).expect("the kernel"), &Silent).expect("the package");
+        let package = archive.fetch(&archive.find(&name).expect("the kernel"), &Silent).expect("the package");
         let image = deb::read_files(&package, |name| name.starts_with("boot/vmlinuz-"), 512 << 20).expect("a package");
         let kernel = folder.join("vmlinuz");
         fs::write(&kernel, &image.first().expect("an image").contents).expect("writable");
-        let busybox = archive.fetch(archive.find("busybox-static").expect("busybox"), &Silent).expect("the package");
+        let busybox = archive.fetch(&archive.find("busybox-static").expect("busybox"), &Silent).expect("the package");
         let busybox = deb::read_files(&busybox, |name| name.ends_with("bin/busybox"), 64 << 20).expect("a package");
         fixture_root(&folder.join("root"), &busybox.first().expect("a program").contents);
         Fixture { folder, package, kernel }
