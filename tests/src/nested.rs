@@ -21,6 +21,7 @@ const HOST_INIT: &str = r#"#!/bin/busybox sh
 mount -t tmpfs tmpfs /tmp
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 dmesg -n 1
+while read -r module; do insmod "/lib/modules/$module" 2>/dev/null; done </lib/modules/order
 echo "@@@ HOST $(uname -r) $(nproc)"
 for job in /jobs/*; do
     echo "@@@ BEGIN ${job##*/}"
@@ -69,6 +70,17 @@ if grep -q job=panic /proc/cmdline; then echo c >/proc/sysrq-trigger; fi
 poweroff -f
 "#;
 
+/// The demo's root with an init that does what `job=` on the command line says.
+///
+/// # Panics
+/// When it cannot be read.
+#[must_use]
+pub fn guest_root(guest: &DemoGuest) -> Vec<u8> {
+    let mut root = std::fs::read(&guest.initrd).expect("the demo's root can be read");
+    root.extend(archive(&[("init".to_owned(), GUEST_INIT.as_bytes().to_vec())], &[]));
+    root
+}
+
 /// One command on the host.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -106,6 +118,8 @@ pub struct Host {
     pub debian: DemoGuest,
     /// Files for the host's root, by name.
     pub files: Vec<(String, Vec<u8>)>,
+    /// A file that the host has as `/dev/vda`.
+    pub disk: Option<PathBuf>,
 }
 
 /// The program for arm64.
@@ -125,14 +139,12 @@ impl Host {
     #[must_use]
     pub fn new(cpu: &'static str, debian: DemoGuest, guest: &DemoGuest) -> Host {
         let read = |path: &PathBuf| std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let mut root = read(&guest.initrd);
-        root.extend(archive(&[("init".to_owned(), GUEST_INIT.as_bytes().to_vec())], &[]));
         let files = vec![
             ("vmm".to_owned(), read(&program())),
             ("guest/vmlinuz".to_owned(), read(&guest.kernel)),
-            ("guest/root.cpio".to_owned(), root),
+            ("guest/root.cpio".to_owned(), guest_root(guest)),
         ];
-        Host { cpu, debian, files }
+        Host { cpu, debian, files, disk: None }
     }
 
     /// Adds a bare-metal guest as `/guest/NAME.elf`.
@@ -165,6 +177,9 @@ impl Host {
             .arg(&self.debian.kernel)
             .arg("-initrd")
             .arg(&initrd);
+        if let Some(disk) = &self.disk {
+            qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio", disk.display()));
+        }
         let finished = run(&mut qemu, limit);
         let _ = std::fs::remove_file(&initrd);
         let console = finished.stdout.replace('\r', "");

@@ -31,6 +31,11 @@ fn boot_protocol_psci_and_unmapped_addresses() {
 }
 
 #[test]
+fn device_accesses_of_all_widths() {
+    passes("mmio", 1);
+}
+
+#[test]
 fn synchronous_exceptions() {
     passes("exceptions", 1);
 }

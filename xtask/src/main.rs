@@ -19,7 +19,7 @@ cargo xtask COMMAND
               end-to-end tests; installs the Debian packages that they need
   cross aarch64
               builds the program for arm64 hosts, static, with Debian's compiler packages (unpacked into a private folder);
-              --check is clippy for that target, --test its unit tests under qemu-user
+              --dev: quickly, for tests; --check: clippy for that target; --test: its unit tests under qemu-user
   nested      runs that program on KVM in QEMU's emulation of an arm64 host with EL2; --full adds the long tests
   release     a binary for each architecture, in target/dist
   help        this text

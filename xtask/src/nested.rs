@@ -14,13 +14,13 @@ pub fn run(arguments: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let built = cross::run(&["aarch64".to_owned()]);
+    let built = cross::run(&["aarch64".to_owned(), "--dev".to_owned()]);
     if built != ExitCode::SUCCESS {
         return built;
     }
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["test", "--release", "--package", "tests", "--test", "nested", "--", "--ignored", "--nocapture"]);
-    cargo.args(["--test-threads", "1"]).env("VMM_AARCH64", cross::program());
+    cargo.args(["--test-threads", "1"]).env("VMM_AARCH64", cross::dev_program());
     if !full {
         cargo.arg("short");
     }

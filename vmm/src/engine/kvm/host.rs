@@ -221,7 +221,7 @@ pub(super) struct KvmVm {
     kicks: Vec<Arc<Kick>>,
     /// vCPUs made so far.
     created: AtomicUsize,
-    /// Held by who reads or writes state in the kernel: it refuses controller state while any vCPU is in use.
+    /// Held by who reads or writes state in the kernel: it refuses (EBUSY) the controller's while any vCPU is in a call.
     quiet: Mutex<()>,
     /// Bumped when the clock was stopped or set.
     epoch: AtomicU64,

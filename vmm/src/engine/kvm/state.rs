@@ -8,8 +8,8 @@ use kvm_ioctls::VcpuFd;
 
 use super::registers::{self, Saved};
 
-/// Most registers that a kernel lists.
-const MAX_REGISTERS: usize = 4096;
+/// Most registers that kvm-bindings has room for; kernels list about 250 without SVE.
+const MAX_REGISTERS: usize = 500;
 
 /// The registers of one vCPU. All calls are from its own thread.
 pub(super) struct Registers<'a>(pub(super) &'a VcpuFd);

@@ -365,14 +365,17 @@ impl Vcpu for KvmVcpu {
     }
 
     fn is_on(&self) -> Option<bool> {
+        let _quiet = self.vm.quiet();
         Some(Registers(&self.fd).is_on().unwrap_or(true))
     }
 
     fn set_on(&mut self, on: bool) -> Result<(), Failure> {
+        let _quiet = self.vm.quiet();
         Registers(&self.fd).set_on(on).map_err(|e| Failure::backend(format!("vCPU {}: {e}", self.index)))
     }
 
     fn report(&self) -> String {
+        let _quiet = self.vm.quiet();
         match Registers(&self.fd).read(self.vm.setup.clock.frequency()) {
             Err(error) => error,
             Ok(state) => describe(&state),
