@@ -9,6 +9,8 @@ pub mod blk;
 pub mod chain;
 pub mod common;
 pub mod device;
+#[cfg(test)]
+mod hostile;
 pub mod mmio;
 pub mod net;
 pub mod pci;

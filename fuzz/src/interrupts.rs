@@ -19,7 +19,7 @@ impl Offers {
     pub(crate) fn new(vcpus: usize) -> Offers {
         Offers(Mutex::new(vec![[None; 2]; vcpus]))
     }
-    fn get(&self, vcpu: usize, group: usize) -> Option<(u8, u32)> {
+    pub(crate) fn get(&self, vcpu: usize, group: usize) -> Option<(u8, u32)> {
         self.0.lock().expect("no thread panicked")[vcpu][group]
     }
 }

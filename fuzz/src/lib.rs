@@ -7,6 +7,7 @@ mod devices_of_the_board;
 mod firmware_files;
 mod interrupts;
 mod processor;
+mod translation;
 mod virtio_devices;
 
 pub use archive_files::archive;
@@ -14,4 +15,5 @@ pub use devices_of_the_board::{device_state, pl011, pl031, pl061};
 pub use firmware_files::{fdt, kernel};
 pub use interrupts::gic;
 pub use processor::{decoder, processing_element, walker};
-pub use virtio_devices::{virtio_blk, virtio_mmio};
+pub use translation::its;
+pub use virtio_devices::{virtio_blk, virtio_mmio, virtio_pci};

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use devices::disk::Disk;
 use devices::virtio::blk::{BlkOptions, VirtioBlk};
 use devices::virtio::{GuestMemory, SharedMemory, VirtioDevice, VirtioMmio, VirtioRng};
+use devices::pci::{MsiSink, PciFunction as _, PciHost};
+use devices::virtio::VirtioPci;
+use devices::virtio::pci::Slot;
 use devices::{IrqLine, MmioDevice};
 use vm_memory::{Bytes as _, GuestAddress};
 
@@ -118,6 +121,67 @@ pub fn virtio_mmio(data: &[u8]) {
     device.resume();
     device.reset();
     assert_eq!(device.read(0x70, 4).expect("a register"), 0);
+}
+
+/// Messages go nowhere.
+struct Nowhere;
+
+impl MsiSink for Nowhere {
+    fn send(&self, device: u32, _address: u64, _data: u32) {
+        assert_eq!(device, 8);
+    }
+}
+
+/// Any accesses to an entropy source behind a PCI function: configuration space by ECAM, BARs wherever they are put.
+pub fn virtio_pci(data: &[u8]) {
+    let memory = Arc::new(GuestMemory::from_ranges(&[(GuestAddress(RAM), RAM_LEN)]).expect("memory"));
+    let slot = Slot {
+        requester_id: PciHost::requester_id(0),
+        messages: Arc::new(Nowhere),
+        intx: IrqLine::disconnected(),
+    };
+    let function = VirtioPci::new(Arc::new(VirtioRng::new()), Arc::clone(&memory), slot).expect("threads");
+    let host = PciHost::new(vec![Arc::clone(&function) as _]);
+    let (ecam, window) = (host.ecam(), host.window(0x1000_0000));
+    let write = |device: &dyn MmioDevice, at, size, value| device.write(at, size, value).expect("a window");
+    // Device 1: BARs 1 and 4 in the window, memory decoded.
+    for (register, value) in [(0x14, 0x1000_0000), (0x20, 0x1000_4000), (0x24, 0), (4, 6)] {
+        write(&*ecam, 0x8000 + register, 4, value);
+    }
+    let mut bytes = Bytes(data);
+    while let Some(kind) = bytes.u8() {
+        let size = [1, 2, 4, 8][usize::from(kind >> 6)];
+        let done = match kind & 7 {
+            0 => bytes.u16().map(|at| drop(ecam.read(u64::from(at), size))),
+            1 => bytes.u8().zip(bytes.u32()).map(|(at, v)| write(&*ecam, 0x8000 | u64::from(at), size, v.into())),
+            2 => bytes.u16().map(|at| drop(window.read(u64::from(at), size))),
+            3 => bytes.u8().zip(bytes.u64()).map(|(at, v)| {
+                let v = if kind & 8 != 0 { RAM | v & 0x3_ffff } else { v & 0xff };
+                write(&*window, 0x4000 + u64::from(at & 0x3f), size, v);
+            }),
+            4 => bytes.u16().zip(bytes.u64()).map(|(at, v)| write(&*window, u64::from(at & 0x7fff), size, v)),
+            5 => bytes.u16().zip(bytes.u64()).map(|(at, v)| {
+                memory.write_obj(v, GuestAddress(RAM + u64::from(at & 0x3fff))).expect("in RAM");
+            }),
+            6 => Some(write(&*window, 0x7000, 2, 0)),
+            _ => {
+                ecam.pause();
+                let saved = ecam.save();
+                ecam.load(&saved).expect("what was saved can be loaded");
+                Some(ecam.resume())
+            }
+        };
+        if done.is_none() {
+            break;
+        }
+    }
+    ecam.pause();
+    let saved = ecam.save();
+    ecam.load(&saved).expect("what was saved can be loaded");
+    assert_eq!(ecam.save(), saved);
+    ecam.resume();
+    ecam.reset();
+    assert!(function.decoded().iter().all(Option::is_none));
 }
 
 /// Any descriptors and requests to a disk.

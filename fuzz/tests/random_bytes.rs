@@ -29,6 +29,11 @@ fn gic() {
 }
 
 #[test]
+fn its() {
+    run(fuzz::its);
+}
+
+#[test]
 fn pl011() {
     run(fuzz::pl011);
 }
@@ -98,4 +103,9 @@ fn virtio_mmio() {
 #[test]
 fn virtio_blk() {
     run(fuzz::virtio_blk);
+}
+
+#[test]
+fn virtio_pci() {
+    run(fuzz::virtio_pci);
 }

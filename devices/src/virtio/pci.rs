@@ -4,7 +4,7 @@
 mod signals;
 mod spec;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::io;
 use std::sync::{Arc, Mutex};

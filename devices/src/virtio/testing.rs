@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use vm_memory::{Bytes, GuestAddress};
 
+use super::common::Common;
 use super::spec::{feature, mmio as reg, status};
 use super::{GuestMemory, SharedMemory, VirtioDevice, VirtioMmio};
 use crate::testing::{Wire, read, write};
@@ -21,10 +22,68 @@ pub(crate) const NEXT: u16 = 1;
 pub(crate) const WRITE: u16 = 2;
 pub(crate) const INDIRECT: u16 = 4;
 
+/// A transport as a driver uses it.
+pub(crate) trait Port: Send + Sync {
+    fn status(&self) -> u32;
+    fn write_status(&self, value: u32);
+    /// Offered features, low and high half.
+    fn offered(&self) -> u64;
+    fn accept(&self, features: u64);
+    /// Writes the queue registers and makes the queue ready.
+    fn set_up(&self, index: u16, queue: &DriverQueue);
+    fn is_ready(&self, index: u16) -> bool;
+    fn notify(&self, index: u16);
+    fn common(&self) -> &Common;
+}
+
+impl Port for VirtioMmio {
+    fn status(&self) -> u32 {
+        read(self, reg::STATUS)
+    }
+    fn write_status(&self, value: u32) {
+        write(self, reg::STATUS, value);
+    }
+    fn offered(&self) -> u64 {
+        write(self, reg::DEVICE_FEATURES_SEL, 1);
+        let high = u64::from(read(self, reg::DEVICE_FEATURES));
+        write(self, reg::DEVICE_FEATURES_SEL, 0);
+        high << 32 | u64::from(read(self, reg::DEVICE_FEATURES))
+    }
+    fn accept(&self, features: u64) {
+        for half in [0, 1] {
+            write(self, reg::DRIVER_FEATURES_SEL, half);
+            write(self, reg::DRIVER_FEATURES, (features >> (32 * half)) as u32);
+        }
+    }
+    fn set_up(&self, index: u16, queue: &DriverQueue) {
+        write(self, reg::QUEUE_SEL, index.into());
+        write(self, reg::QUEUE_SIZE, queue.size.into());
+        for (low, address) in [
+            (reg::QUEUE_DESC_LOW, queue.descriptors),
+            (reg::QUEUE_DRIVER_LOW, queue.avail),
+            (reg::QUEUE_DEVICE_LOW, queue.used),
+        ] {
+            write(self, low, address as u32);
+            write(self, low + 4, (address >> 32) as u32);
+        }
+        write(self, reg::QUEUE_READY, 1);
+    }
+    fn is_ready(&self, index: u16) -> bool {
+        write(self, reg::QUEUE_SEL, index.into());
+        read(self, reg::QUEUE_READY) == 1
+    }
+    fn notify(&self, index: u16) {
+        write(self, reg::QUEUE_NOTIFY, index.into());
+    }
+    fn common(&self) -> &Common {
+        VirtioMmio::common(self)
+    }
+}
+
 /// A device, its transport, and the driver's side of it.
-pub(crate) struct Rig {
+pub(crate) struct Rig<P: Port = VirtioMmio> {
     pub(crate) memory: SharedMemory,
-    pub(crate) device: Arc<VirtioMmio>,
+    pub(crate) device: Arc<P>,
     pub(crate) wire: Arc<Wire>,
     pub(crate) queues: Vec<DriverQueue>,
     next_buffer: u64,
@@ -54,30 +113,31 @@ impl Rig {
     pub(crate) fn with_memory(device: impl VirtioDevice + 'static, memory: SharedMemory) -> Rig {
         let wire = Wire::new();
         let device = VirtioMmio::new(0xa00_0000, Arc::new(device), Arc::clone(&memory), wire.line()).unwrap();
+        Rig::around(device, memory, wire)
+    }
+}
+
+impl<P: Port> Rig<P> {
+    /// The driver's side of `device`.
+    pub(crate) fn around(device: Arc<P>, memory: SharedMemory, wire: Arc<Wire>) -> Rig<P> {
         Rig { memory, device, wire, queues: Vec::new(), next_buffer: BUFFERS }
     }
 
     pub(crate) fn status(&self) -> u32 {
-        read(&*self.device, reg::STATUS)
+        self.device.status()
     }
 
     pub(crate) fn set_status(&self, bits: u32) -> u32 {
-        write(&*self.device, reg::STATUS, self.status() | bits);
+        self.device.write_status(self.status() | bits);
         self.status()
     }
 
     pub(crate) fn offered(&self) -> u64 {
-        write(&*self.device, reg::DEVICE_FEATURES_SEL, 1);
-        let high = u64::from(read(&*self.device, reg::DEVICE_FEATURES));
-        write(&*self.device, reg::DEVICE_FEATURES_SEL, 0);
-        high << 32 | u64::from(read(&*self.device, reg::DEVICE_FEATURES))
+        self.device.offered()
     }
 
     pub(crate) fn accept(&self, features: u64) {
-        for half in [0, 1] {
-            write(&*self.device, reg::DRIVER_FEATURES_SEL, half);
-            write(&*self.device, reg::DRIVER_FEATURES, (features >> (32 * half)) as u32);
-        }
+        self.device.accept(features);
     }
 
     /// Everything up to `FEATURES_OK`, with all features but `without`.
@@ -108,18 +168,7 @@ impl Rig {
 
     /// Writes the queue registers.
     pub(crate) fn write_setup(&self, index: u16, queue: &DriverQueue) {
-        let d = &*self.device;
-        write(d, reg::QUEUE_SEL, index.into());
-        write(d, reg::QUEUE_SIZE, queue.size.into());
-        for (low, address) in [
-            (reg::QUEUE_DESC_LOW, queue.descriptors),
-            (reg::QUEUE_DRIVER_LOW, queue.avail),
-            (reg::QUEUE_DEVICE_LOW, queue.used),
-        ] {
-            write(d, low, address as u32);
-            write(d, low + 4, (address >> 32) as u32);
-        }
-        write(d, reg::QUEUE_READY, 1);
+        self.device.set_up(index, queue);
     }
 
     /// A device that works, with `queues` queues of 16 entries.
@@ -168,7 +217,7 @@ impl Rig {
         self.put(avail + 4 + u64::from(slot) * 2, &head.to_le_bytes());
         fence(Ordering::SeqCst);
         self.memory.store(new, GuestAddress(avail + 2), Ordering::Release).unwrap();
-        write(&*self.device, reg::QUEUE_NOTIFY, index.into());
+        self.device.notify(index);
     }
 
     /// Offers a request with buffers at the given places; the answer is its head.
@@ -213,7 +262,7 @@ impl Rig {
     }
 
     /// Waits for `done`.
-    pub(crate) fn until(&self, what: &str, done: impl Fn(&Rig) -> bool) {
+    pub(crate) fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
         let limit = Instant::now() + Duration::from_secs(30);
         while !done(self) {
             assert!(Instant::now() < limit, "{what}; status {:#x}", self.status());
@@ -226,7 +275,7 @@ impl Rig {
     }
 
     /// The driver's side of another rig, for a device that takes over.
-    pub(crate) fn take_driver(&mut self, from: &Rig) {
+    pub(crate) fn take_driver(&mut self, from: &Self) {
         self.queues.clone_from(&from.queues);
         self.next_buffer = from.next_buffer;
     }

@@ -62,6 +62,11 @@ impl Disk for Memory {
     }
 }
 
+/// A disk of 512 sectors.
+pub(crate) fn memory_disk() -> Arc<dyn Disk> {
+    Memory::new()
+}
+
 fn rig(disk: Arc<dyn Disk>, options: BlkOptions) -> Rig {
     Rig::new(VirtioBlk::new(disk, options))
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::{accesses, apply, more_cases, read, transfer, write};
 use crate::virtio::VirtioRng;
 use crate::virtio::spec::{feature, status};
-use crate::virtio::testing::{BUFFERS, INDIRECT, NEXT, RAM, RAM_LEN, Rig, WRITE};
+use crate::virtio::testing::{BUFFERS, Rig};
 
 fn rig() -> Rig {
     Rig::new(VirtioRng::new())
@@ -89,40 +89,6 @@ fn a_driver_that_wants_no_interrupts_gets_none() {
 }
 
 #[test]
-fn impossible_queues_need_a_reset() {
-    let base = {
-        let mut rig = rig();
-        rig.start(1, 0);
-        rig.queues[0].clone()
-    };
-    type Change = fn(&mut crate::virtio::testing::DriverQueue);
-    let changes: [(&str, Change); 8] = [
-        ("no size", |q| q.size = 0),
-        ("no power of two", |q| q.size = 12),
-        ("larger than offered", |q| q.size = 128),
-        ("not in RAM", |q| q.descriptors = 0),
-        ("ends outside of RAM", |q| q.used = RAM + RAM_LEN - 16),
-        ("wraps", |q| q.avail = u64::MAX - 1),
-        ("unaligned table", |q| q.descriptors += 8),
-        ("unaligned ring", |q| q.used += 2),
-    ];
-    for (what, change) in changes {
-        let rig = rig();
-        assert!(rig.negotiate(0));
-        let mut queue = base.clone();
-        change(&mut queue);
-        rig.write_setup(0, &queue);
-        assert_eq!(read(&*rig.device, reg::QUEUE_READY), 0, "{what}");
-        assert_ne!(rig.status() & status::DEVICE_NEEDS_RESET, 0, "{what}");
-        assert!(rig.device.common().failure().unwrap().contains("impossible"), "{what}");
-        write(&*rig.device, reg::STATUS, 0);
-        assert!(rig.negotiate(0), "{what}: a reset heals");
-        rig.write_setup(0, &base);
-        assert_eq!(read(&*rig.device, reg::QUEUE_READY), 1);
-    }
-}
-
-#[test]
 fn a_queue_in_use_cannot_be_moved_and_can_be_taken_away() {
     let mut rig = rig();
     rig.start(1, 0);
@@ -145,61 +111,6 @@ fn a_queue_in_use_cannot_be_moved_and_can_be_taken_away() {
     write(&*rig.device, reg::QUEUE_READY, 1);
     write(&*rig.device, reg::QUEUE_NOTIFY, 77);
     assert_eq!(rig.status(), 15);
-}
-
-#[test]
-fn broken_chains_need_a_reset_and_a_reset_heals() {
-    type Break = fn(&Rig, u64);
-    let breaks: [(&str, Break); 10] = [
-        ("a loop", |rig, t| {
-            rig.write_descriptor(t, 0, BUFFERS, 8, WRITE | NEXT, 1);
-            rig.write_descriptor(t, 1, BUFFERS, 8, WRITE | NEXT, 0);
-        }),
-        ("next beyond the table", |rig, t| rig.write_descriptor(t, 0, BUFFERS, 8, WRITE | NEXT, 16)),
-        ("not in RAM", |rig, t| rig.write_descriptor(t, 0, RAM - 4, 8, WRITE, 0)),
-        ("ends outside of RAM", |rig, t| rig.write_descriptor(t, 0, RAM + RAM_LEN - 4, 8, WRITE, 0)),
-        ("wraps", |rig, t| rig.write_descriptor(t, 0, u64::MAX - 3, 8, WRITE, 0)),
-        ("readable after writable", |rig, t| {
-            rig.write_descriptor(t, 0, BUFFERS, 8, WRITE | NEXT, 1);
-            rig.write_descriptor(t, 1, BUFFERS, 8, 0, 0);
-        }),
-        ("more than 4 GiB", |rig, t| {
-            rig.write_descriptor(t, 0, BUFFERS, u32::MAX, WRITE | NEXT, 1);
-            rig.write_descriptor(t, 1, BUFFERS, 2, WRITE, 0);
-        }),
-        ("a table outside of RAM", |rig, t| rig.write_descriptor(t, 0, 0, 16, INDIRECT, 0)),
-        ("half a descriptor", |rig, t| rig.write_descriptor(t, 0, BUFFERS, 24, INDIRECT, 0)),
-        ("a table in a table", |rig, t| {
-            rig.write_descriptor(t, 0, BUFFERS, 16, INDIRECT, 0);
-            rig.write_descriptor(BUFFERS, 0, BUFFERS, 16, INDIRECT, 0);
-        }),
-    ];
-    for (what, make) in breaks {
-        let mut rig = rig();
-        rig.start(1, 0);
-        make(&rig, rig.queues[0].descriptors);
-        rig.offer(0, 0);
-        rig.until_needs_reset();
-        rig.until("no interrupt", |rig| rig.wire.level());
-        assert_eq!(read(&*rig.device, reg::INTERRUPT_STATUS), reg::INTERRUPT_CONFIGURATION, "{what}");
-        assert_eq!(rig.try_used(0), None, "{what}");
-        write(&*rig.device, reg::STATUS, 0);
-        assert!(!rig.wire.level());
-        rig.start(1, 0);
-        rig.submit(0, &[], &[(BUFFERS, 8)]);
-        assert_eq!(rig.used(0).1, 8, "{what}");
-    }
-    // Rings that make no sense.
-    let mut rig = rig();
-    rig.start(1, 0);
-    let avail = rig.queues[0].avail;
-    rig.put(avail + 2, &300u16.to_le_bytes());
-    write(&*rig.device, reg::QUEUE_NOTIFY, 0);
-    rig.until_needs_reset();
-    let mut rig = self::rig();
-    rig.start(1, 0);
-    rig.offer(0, 99);
-    rig.until_needs_reset();
 }
 
 #[test]
@@ -244,18 +155,6 @@ fn saved_state_of_other_devices_is_refused() {
     assert_eq!(rig.device.save(), good, "what is refused changes nothing");
 }
 
-/// A ring and descriptors of any contents, mostly near what could be right.
-fn hostile_words() -> impl Strategy<Value = Vec<(u64, u32, u16, u16)>> {
-    let address = prop_oneof![
-        6 => (0..RAM_LEN).prop_map(|offset| RAM + offset),
-        1 => Just(RAM + RAM_LEN - 8),
-        1 => any::<u64>(),
-    ];
-    let len = prop_oneof![4 => 0u32..64, 2 => (0u32..20).prop_map(|n| n * 16), 1 => any::<u32>()];
-    let flags = prop_oneof![4 => 0u16..4, 1 => 0u16..8];
-    prop::collection::vec((address, len, flags, 0u16..18), 16)
-}
-
 proptest! {
     #![proptest_config(more_cases(200))]
 
@@ -269,42 +168,5 @@ proptest! {
         rig.device.reset();
         prop_assert_eq!(rig.status(), 0);
         prop_assert!(!rig.wire.level());
-    }
-
-    /// Whatever stands in the rings, only writable buffers and the used ring change, and the device comes to rest.
-    #[test]
-    fn hostile_rings_write_only_where_they_say(words in hostile_words(), heads in prop::collection::vec(0u16..20, 1..16)) {
-        let mut rig = rig();
-        rig.start(1, 0);
-        let queue = rig.queues[0].clone();
-        for (index, &(address, len, flags, next)) in words.iter().enumerate() {
-            rig.write_descriptor(queue.descriptors, index as u16, address, len, flags, next);
-        }
-        rig.device.pause();
-        heads.iter().for_each(|&head| rig.offer(0, head));
-        let before = rig.get(RAM, RAM_LEN as usize);
-        rig.device.resume();
-        let count = heads.len();
-        let is_done = |rig: &Rig| {
-            let done: u16 = vm_memory::Bytes::read_obj(&*rig.memory, vm_memory::GuestAddress(queue.used + 2)).unwrap();
-            usize::from(done) >= count || rig.status() & status::DEVICE_NEEDS_RESET != 0
-        };
-        // Descriptors may have been overwritten by what was asked for: then all ends in one way or the other too.
-        let overwritten = words.iter().any(|w| w.2 & (WRITE | INDIRECT) != 0 && w.0 < BUFFERS);
-        if !overwritten {
-            rig.until("the device hangs", is_done);
-        }
-        rig.device.pause();
-        let after = rig.get(RAM, RAM_LEN as usize);
-        // Tables may be anywhere when there is indirection: then only the absence of a panic counts.
-        let indirect = words.iter().any(|w| w.2 & INDIRECT != 0);
-        for (offset, _) in before.iter().zip(&after).enumerate().filter(|(_, (b, a))| b != a) {
-            let at = RAM + offset as u64;
-            let in_used = (queue.used..queue.used + 4 + 16 * 8 + 2).contains(&at);
-            let in_buffer = words.iter().any(|&(address, len, flags, _)| {
-                flags & WRITE != 0 && at >= address && at - address < u64::from(len)
-            });
-            prop_assert!(in_used || in_buffer || indirect || overwritten, "wrote at {at:#x}");
-        }
     }
 }
