@@ -2,12 +2,18 @@
 //!
 //! [`open`] checks, locks and opens an image. A [`Disk`] takes requests from any thread.
 
+pub mod faults;
 mod overlay;
+mod qcow2;
 mod raw;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod truth;
 
+pub use faults::{Fault, FaultyDisk, Injection};
 pub use overlay::Overlay;
+pub use qcow2::Qcow2Disk;
 pub use raw::RawDisk;
 
 use std::fs::File;
@@ -59,6 +65,8 @@ pub enum CacheMode {
 pub enum Format {
     /// As they are.
     Raw,
+    /// QEMU's format: what the guest has written, over a backing file or nothing.
+    Qcow2,
 }
 
 /// What to open, and how.
@@ -66,7 +74,8 @@ pub enum Format {
 pub struct DiskOptions {
     /// A file or a block device.
     pub path: PathBuf,
-    /// The user says what the format is; otherwise the contents are looked at, and only a raw image is taken for one.
+    /// The user says what the format is. Otherwise the contents are looked at: what looks like a qcow2 is taken for one only
+    /// if it is called `.qcow2` too, since a guest could write the header of one on a raw disk.
     pub format: Option<Format>,
     /// The guest cannot write.
     pub read_only: bool,
@@ -125,14 +134,34 @@ pub enum DiskError {
         hint: &'static str,
     },
     /// It has a format that this program does not read.
-    #[error(
-        "{path} looks like a {format} image; convert it (qemu-img convert -O raw), or add format=raw if these bytes are the disk"
-    )]
+    #[error("{path} looks like a {format} image; {hint}, or format=raw if these bytes are the disk")]
     Format {
         /// The image.
         path: PathBuf,
         /// What it looks like.
         format: &'static str,
+        /// What helps.
+        hint: &'static str,
+    },
+    /// It is damaged, or made in a way that this program does not know.
+    #[error("{path} cannot be used as a {format} image")]
+    Image {
+        /// The image.
+        path: PathBuf,
+        /// The format.
+        format: &'static str,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// It wants another file to be read.
+    #[error(
+        "{path} says that {backing} is its backing file, which the guest could then read; add format=qcow2 if that is wanted"
+    )]
+    Backing {
+        /// The image.
+        path: PathBuf,
+        /// The file.
+        backing: PathBuf,
     },
     /// Its file system does not do `O_DIRECT`.
     #[error("{path} cannot be used with cache=none: its file system has no direct I/O; use cache=writeback")]
@@ -165,15 +194,23 @@ pub fn open(options: &DiskOptions) -> Result<Arc<dyn Disk>, DiskError> {
     let writable = !options.read_only && !options.ephemeral;
     let file = open_file(&options.path, writable)?;
     lock_image(&options.path, &file, writable)?;
-    if options.format.is_none() {
-        refuse_other_formats(&options.path, &file)?;
-    }
-    let raw = RawDisk::new(&options.path, file, writable, options.cache == CacheMode::None)?;
+    let direct = options.cache == CacheMode::None;
+    let format = match options.format {
+        Some(format) => format,
+        None => detect(&options.path, &file)?,
+    };
+    let image: Box<dyn Disk> = match format {
+        Format::Raw => Box::new(RawDisk::new(&options.path, file, writable, direct)?),
+        Format::Qcow2 => {
+            let follow = options.format.is_some();
+            Box::new(Qcow2Disk::new(file, &qcow2::Open { path: &options.path, writable, direct, follow })?)
+        }
+    };
     if !options.ephemeral {
-        return Ok(Arc::new(raw));
+        return Ok(image.into());
     }
     let directory = temporary_directory();
-    let overlay = Overlay::new(Box::new(raw), &directory).map_err(|source| DiskError::Overlay { directory, source })?;
+    let overlay = Overlay::new(image, &directory).map_err(|source| DiskError::Overlay { directory, source })?;
     Ok(Arc::new(overlay))
 }
 
@@ -219,19 +256,28 @@ fn lock_image(path: &Path, file: &File, writable: bool) -> Result<(), DiskError>
     }
 }
 
-fn refuse_other_formats(path: &Path, file: &File) -> Result<(), DiskError> {
+/// The format of an image of which the user does not say it.
+fn detect(path: &Path, file: &File) -> Result<Format, DiskError> {
     let mut head = [0; 8];
     // An image too short for a magic number has none.
     let known = match file.read_exact_at(&mut head, 0).map(|()| head) {
-        Ok([b'Q', b'F', b'I', 0xfb, ..]) => Some("qcow"),
+        Ok(bytes) if bytes.starts_with(&qcow2::MAGIC) => {
+            if path.extension().is_some_and(|name| name == "qcow2") {
+                return Ok(Format::Qcow2);
+            }
+            Some("qcow2")
+        }
         Ok([b'K', b'D', b'M', b'V', ..]) => Some("vmdk"),
         Ok(bytes) if &bytes == b"conectix" => Some("vhd"),
         Ok(bytes) if &bytes == b"vhdxfile" => Some("vhdx"),
         _ => None,
     };
     match known {
-        Some(format) => Err(DiskError::Format { path: path.to_owned(), format }),
-        None => Ok(()),
+        None => Ok(Format::Raw),
+        Some(format) => {
+            let hint = if format == "qcow2" { "add format=qcow2" } else { "convert it (qemu-img convert -O qcow2)" };
+            Err(DiskError::Format { path: path.to_owned(), format, hint })
+        }
     }
 }
 

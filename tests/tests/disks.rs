@@ -213,3 +213,92 @@ fn saved_and_continued(how: &str) {
         assert!(to.contents() == pattern(24 * MIB), "saved at {part}: the copy differs");
     }
 }
+
+/// Runs `qemu-img`.
+fn qemu_img(arguments: &[&str]) {
+    let output = std::process::Command::new("qemu-img").args(arguments).output().expect("qemu-img (qemu-utils)");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "qemu-img {arguments:?}: {text}");
+}
+
+#[test]
+fn a_guest_copies_into_a_qcow2_over_a_compressed_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (from, contents) = (Image::new("qcow2-from", &pattern(16 * MIB)), path("contents.raw"));
+    let old = Image::new("qcow2-old", &vec![3; 16 * MIB]);
+    qemu_img(&["convert", "-c", "-O", "qcow2", &old.0.display().to_string(), &path("base.qcow2")]);
+    qemu_img(&["create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", &path("top.qcow2")]);
+    let to = ["--disk".to_owned(), path("top.qcow2") + ",format=qcow2,queues=2"];
+    let mut shell = boot(2, &[from.option(",readonly"), to]);
+    assert_eq!(shell.command("head -c 2 /dev/vdb | md5sum | cut -c 1-8"), "d25b8ff2", "bytes 3, 3");
+    shell.command("dd if=/dev/vda of=/dev/vdb bs=64k count=128 conv=fsync");
+    shell.command("dd if=/dev/vda of=/dev/vdb bs=512 skip=30001 seek=30001 count=7 conv=fsync");
+    no_complaints(&mut shell);
+    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
+    qemu_img(&["check", "-q", &path("top.qcow2")]);
+    qemu_img(&["convert", "-O", "raw", &path("top.qcow2"), &contents]);
+    let (mut expected, new) = (vec![3; 16 * MIB], pattern(16 * MIB));
+    expected[..8 * MIB].copy_from_slice(&new[..8 * MIB]);
+    expected[30001 * 512..30008 * 512].copy_from_slice(&new[30001 * 512..30008 * 512]);
+    assert!(std::fs::read(contents).expect("contents") == expected, "the copy differs");
+}
+
+/// The guest writes numbered blocks and says each number when it is permanent; `vmm` is killed at some time.
+#[test]
+fn what_was_said_to_be_permanent_survives_a_kill() {
+    let rounds = std::env::var("KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (image, contents) = (folder.path().join("a.qcow2"), folder.path().join("contents.raw"));
+    let (image, contents) = (image.display().to_string(), contents.display().to_string());
+    qemu_img(&["create", "-q", "-f", "qcow2", &image, "64M"]);
+    for round in 0..rounds {
+        let mut shell = boot(1, &[["--disk".to_owned(), image.clone()]]);
+        let last = 10 + 7 * round;
+        // Block n of 64 KiB begins with the line "n".
+        let line =
+            "n=0; while n=$((n+1)); do echo $n | dd of=/dev/vda bs=64k seek=$n conv=fsync 2>/dev/null; echo =$n; done";
+        shell.until(line, &format!("={last}\r\n"), std::time::Duration::from_secs(100));
+        let id = shell.process().id().to_string();
+        assert!(std::process::Command::new("kill").args(["-9", &id]).status().expect("kill").success());
+        drop(shell);
+        // Clusters that nobody uses are all that a kill may leave.
+        let check = std::process::Command::new("qemu-img").args(["check", &image]).output().expect("qemu-img");
+        assert!(matches!(check.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&check.stdout));
+        qemu_img(&["convert", "-O", "raw", &image, &contents]);
+        let bytes = std::fs::read(&contents).expect("contents");
+        for n in 1..=last {
+            let text = format!("{n}\n");
+            assert!(bytes[n * 0x1_0000..].starts_with(text.as_bytes()), "round {round}: block {n} of {last} is lost");
+        }
+    }
+}
+
+#[test]
+fn injected_faults_are_errors_for_the_guest() {
+    let image = Image::new("faults", &pattern(4 * MIB));
+    let inject = |fault: &str| ["--inject".to_owned(), fault.to_owned()];
+    let mut shell = boot(1, &[image.option(""), inject("blk0:eio@100-107"), inject("blk0:flush-fail@1")]);
+    assert_eq!(shell.command("dd if=/dev/vda of=/dev/null bs=4k skip=12 count=1 2>&1 | grep -c rror"), "1");
+    assert_eq!(shell.command("dd if=/dev/vda bs=4k skip=14 count=1 2>/dev/null | wc -c"), "4096");
+    assert_eq!(shell.command("dd if=/dev/vda of=/dev/vda bs=4k count=1 conv=fsync,notrunc 2>&1 | grep -c rror"), "1");
+    assert!(shell.command("dmesg | grep -i 'i/o error'").contains("vda"));
+    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
+    assert!(image.contents() == pattern(4 * MIB));
+}
+
+#[test]
+fn a_full_host_disk_pauses_the_guest_until_there_is_room() {
+    let image = Image::new("full", &vec![0; 4 * MIB]);
+    // Writes 2 to 4 find no room, each tried anew after a pause; the fifth does.
+    let inject = ["--inject".to_owned(), "blk:enospc@2-4".to_owned()];
+    let mut shell = boot(1, &[image.option(""), inject]);
+    shell.command("for n in 0 1 2 3; do echo $n | dd of=/dev/vda bs=64k seek=$n conv=fsync,notrunc; done");
+    no_complaints(&mut shell);
+    let finished = shell.end("poweroff -f");
+    assert_eq!(finished.status.code(), Some(0));
+    assert_eq!(finished.stderr.matches("no room").count(), 1, "{}", finished.stderr);
+    for n in 0..4u8 {
+        assert_eq!(image.contents()[usize::from(n) << 16], b'0' + n);
+    }
+}

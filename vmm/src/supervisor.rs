@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::BufWriter;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -19,6 +20,9 @@ use crate::machine::Machine;
 use crate::machine::vcpus::Stopped;
 use crate::signals::Request;
 
+/// How often a guest that is paused for want of room is let try again.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+
 /// What the main thread waits for.
 #[derive(Debug)]
 pub enum Event {
@@ -28,6 +32,8 @@ pub enum Event {
     Console(ConsoleEvent),
     /// A host signal.
     Signal(Request),
+    /// The host has no room for what the guest writes to this disk.
+    DiskFull(PathBuf),
 }
 
 /// Why the run ended.
@@ -63,6 +69,10 @@ pub struct Supervisor<'a> {
     pending: VecDeque<Event>,
     output: Arc<OutputQueue>,
     policy: Policy,
+    /// Paused because a disk is full: when to try again.
+    retry: Option<Instant>,
+    /// When the last full disk was said.
+    said_full: Option<Instant>,
 }
 
 impl<'a> Supervisor<'a> {
@@ -73,7 +83,7 @@ impl<'a> Supervisor<'a> {
         output: Arc<OutputQueue>,
         policy: Policy,
     ) -> Supervisor<'a> {
-        Supervisor { machine, events, pending: VecDeque::new(), output, policy }
+        Supervisor { machine, events, pending: VecDeque::new(), output, policy, retry: None, said_full: None }
     }
 
     /// Starts the machine and stays with it until it ends.
@@ -85,8 +95,13 @@ impl<'a> Supervisor<'a> {
         let deadline = [limit, save].into_iter().flatten().min();
         self.machine.resume();
         loop {
-            let event = match self.next(deadline) {
+            let event = match self.next([deadline, self.retry].into_iter().flatten().min()) {
                 Ok(event) => event,
+                Err(RecvTimeoutError::Timeout) if self.retry.is_some_and(|at| at <= Instant::now()) => {
+                    self.retry = None;
+                    self.machine.resume();
+                    continue;
+                }
                 Err(RecvTimeoutError::Timeout) if save.is_some() && deadline == save => return self.save(),
                 Err(RecvTimeoutError::Timeout) => return Ok(self.timed_out()),
                 Err(RecvTimeoutError::Disconnected) => return Err(Failure::internal("all event sources are gone")),
@@ -95,6 +110,7 @@ impl<'a> Supervisor<'a> {
                 Event::Stopped(stopped) => self.stopped(stopped)?,
                 Event::Signal(Request::Report) => self.report(),
                 Event::Signal(Request::End(signal)) => Some(End::new(ExitStatus::Signal(signal), "signal")),
+                Event::DiskFull(path) => self.disk_full(&path)?,
                 Event::Console(ConsoleEvent::Key(key)) => self.key(key),
                 Event::Console(ConsoleEvent::MonitorLine(line)) => self.monitor_line(&line)?,
                 Event::Console(ConsoleEvent::OutputFailed(error)) => Some(output_failed(&error)),
@@ -166,6 +182,25 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
+    /// Pauses until there may be room again. Said once, not at every try.
+    fn disk_full(&mut self, path: &Path) -> Result<Option<End>, Failure> {
+        // Several queues may find the same; and what a person paused stays paused.
+        if self.machine.is_paused() {
+            return Ok(None);
+        }
+        self.machine.pause()?;
+        let now = Instant::now();
+        if self.said_full.is_none_or(|last| now.saturating_duration_since(last) > 4 * FULL_RETRY) {
+            terminal::message(&format!(
+                "vmm: the host has no room for what the guest writes to {}: the guest is paused, and goes on when there is",
+                path.display()
+            ));
+        }
+        self.said_full = Some(now);
+        self.retry = now.checked_add(FULL_RETRY);
+        Ok(None)
+    }
+
     fn report(&self) -> Option<End> {
         terminal::message(&self.machine.hang_report());
         None
@@ -207,10 +242,12 @@ impl<'a> Supervisor<'a> {
             Command::Devices => self.machine.device_report(),
             Command::Status => self.machine.status(),
             Command::Pause => {
+                self.retry = None;
                 self.machine.pause()?;
                 "paused; cont goes on".to_owned()
             }
             Command::Continue => {
+                self.retry = None;
                 self.machine.resume();
                 String::new()
             }

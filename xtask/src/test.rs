@@ -5,11 +5,12 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 /// Host programs that the tests call, and the Debian package of each.
-const TOOLS: [(&str, &str); 4] = [
+const TOOLS: [(&str, &str); 5] = [
     ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
     ("aarch64-linux-gnu-objdump", "binutils-aarch64-linux-gnu"),
     ("qemu-aarch64", "qemu-user"),
     ("dtc", "device-tree-compiler"),
+    ("qemu-img", "qemu-utils"),
 ];
 /// A file that only the C library for arm64 brings.
 const CROSS_LIBC: (&str, &str) = ("/usr/aarch64-linux-gnu/lib/libc.a", "libc6-dev-arm64-cross");

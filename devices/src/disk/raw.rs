@@ -73,7 +73,7 @@ impl RawDisk {
     }
 }
 
-fn open_direct(path: &Path, writable: bool) -> Result<File, DiskError> {
+pub(super) fn open_direct(path: &Path, writable: bool) -> Result<File, DiskError> {
     let flags = OFlags::DIRECT.bits().cast_signed();
     let direct = |source| DiskError::Direct { path: path.to_owned(), source };
     let file = File::options().read(true).write(writable).custom_flags(flags).open(path).map_err(direct)?;

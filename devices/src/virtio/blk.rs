@@ -5,6 +5,7 @@
 //! many pieces the guest's memory has, gives direct I/O the alignment that it needs, and keeps the guest from changing
 //! data while it is written.
 
+mod limit;
 mod request;
 pub mod spec;
 #[cfg(test)]
@@ -15,6 +16,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use limit::Rates;
+
+use limit::Limiter;
 
 use super::device::{QueueHandler, VirtioDevice};
 use crate::disk::{CacheMode, Disk, SECTOR};
@@ -40,11 +45,23 @@ pub struct BlkOptions {
     pub cache: CacheMode,
     /// Number of queues, 1 to [`MAX_QUEUES`].
     pub queues: u16,
+    /// How much it may do in a second.
+    pub rates: Rates,
 }
+
+/// What is called when the host has no room for what the guest writes. The request is not answered: it is tried again when
+/// the device goes on after a pause.
+pub type WhenFull = Arc<dyn Fn() + Send + Sync>;
 
 impl Default for BlkOptions {
     fn default() -> BlkOptions {
-        BlkOptions { serial: String::new(), read_only: false, cache: CacheMode::default(), queues: 1 }
+        BlkOptions {
+            serial: String::new(),
+            read_only: false,
+            cache: CacheMode::default(),
+            queues: 1,
+            rates: Rates::default(),
+        }
     }
 }
 
@@ -59,6 +76,9 @@ struct Inner {
     features: AtomicU64,
     /// Field `writeback` of the configuration.
     writeback: AtomicBool,
+    limiter: Limiter,
+    /// Without it the guest gets an error when there is no room.
+    when_full: Option<WhenFull>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,8 +90,18 @@ struct Saved {
 impl VirtioBlk {
     /// A block device with the contents of `disk`.
     pub fn new(disk: Arc<dyn Disk>, options: BlkOptions) -> VirtioBlk {
+        VirtioBlk::build(disk, options, None)
+    }
+
+    /// The same; when the host has no room for a write, `when_full` is called instead of failing the write.
+    pub fn waiting_for_room(disk: Arc<dyn Disk>, options: BlkOptions, when_full: WhenFull) -> VirtioBlk {
+        VirtioBlk::build(disk, options, Some(when_full))
+    }
+
+    fn build(disk: Arc<dyn Disk>, options: BlkOptions, when_full: Option<WhenFull>) -> VirtioBlk {
+        let limiter = Limiter::new(options.rates);
         let writeback = AtomicBool::new(options.cache != CacheMode::Writethrough);
-        VirtioBlk(Arc::new(Inner { disk, options, features: AtomicU64::new(0), writeback }))
+        VirtioBlk(Arc::new(Inner { disk, options, features: AtomicU64::new(0), writeback, limiter, when_full }))
     }
 }
 

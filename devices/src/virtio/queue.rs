@@ -192,7 +192,8 @@ impl ActiveQueue<'_> {
         Ok(u16::from_le(flags) & spec::AVAIL_NO_INTERRUPT == 0)
     }
 
-    fn may_run(&self) -> bool {
+    /// False when the queue has to stand still: a handler that waits for something goes on waiting no longer.
+    pub fn may_run(&self) -> bool {
         self.shared.may_run() && !self.slot.hold.load(Ordering::SeqCst)
     }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use devices::disk::Injection;
 
 use crate::console::ConsoleKind;
 use crate::console::terminal;
@@ -141,9 +142,10 @@ pub struct RunArgs {
     /// Guest RAM, with a unit: 512M, 4G
     #[arg(long, short = 'm', value_name = "SIZE", default_value = "1G", value_parser = size::parse)]
     pub memory: u64,
-    /// A disk (repeatable): PATH[,format=raw][,readonly][,ephemeral][,cache=MODE][,serial=TEXT][,queues=N]
+    /// A disk (repeatable): PATH[,format=raw|qcow2][,readonly][,ephemeral][,cache=MODE][,serial=TEXT][,queues=N][,iops=N][,bps=SIZE]
     ///
-    /// PATH is a file or block device with the disk's bytes; the first becomes /dev/vda. With ephemeral the guest's writes vanish with the machine.
+    /// PATH is a raw image, a block device or a qcow2 image; the first becomes /dev/vda. With ephemeral the guest's writes vanish with the machine.
+    /// A qcow2's backing files are read only with format=qcow2. iops and bps limit requests and bytes in a second.
     /// MODE: writeback (default), writethrough, none (O_DIRECT) or unsafe (flushes do nothing). serial gives /dev/disk/by-id/virtio-TEXT.
     #[arg(long, value_name = "PATH[,..]", value_parser = disk::parse)]
     pub disk: Vec<DiskConfig>,
@@ -157,6 +159,9 @@ pub struct RunArgs {
     /// How the guest reaches its virtio devices: pci (PCIe, MSI-X, ITS) or mmio
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Transport::Pci)]
     pub transport: Transport,
+    /// Faults of disks, for tests of a guest (repeatable): blk[N]:eio@SECTORS, enospc, short, slow@MS, flush-fail
+    #[arg(long, value_name = "FAULT", value_parser = clap::value_parser!(Injection))]
+    pub inject: Vec<Injection>,
     /// No virtio-rng device
     #[arg(long)]
     pub no_rng: bool,

@@ -40,6 +40,7 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
             disks: args.disk.clone(),
             nets: args.net.iter().flatten().cloned().collect(),
             rng: !args.no_rng,
+            faults: args.inject.clone(),
         },
     };
     if let Some(path) = &args.dump_dtb {
@@ -55,6 +56,9 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
         let file = File::open(path).map_err(|e| Failure::usage(format!("--load {}: {e}", path.display())))?;
         machine.load(BufReader::new(file))?;
     }
+    let from_disks = events.clone();
+    let full = move |path: &std::path::Path| drop(from_disks.send(Event::DiskFull(path.to_owned())));
+    machine.board().full_disks.set(Box::new(full));
     let from_signals = events.clone();
     signals::spawn(move |request| drop(from_signals.send(Event::Signal(request))))
         .map_err(|e| Failure::backend(format!("no signal handling: {e}")))?;

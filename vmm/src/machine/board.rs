@@ -19,7 +19,7 @@ use super::layout;
 use super::psci::{self, Outcome, Psci};
 use super::ram::GuestRam;
 use super::vcpus::Command;
-use super::virtio::{Transport, VirtioConfig};
+use super::virtio::{FullDisks, Transport, VirtioConfig};
 use crate::console::SerialLine;
 use crate::console::input::SerialInput;
 use crate::engine::Vm;
@@ -53,6 +53,8 @@ pub struct Board {
     pub psci: Psci,
     /// Looks for a guest panic.
     pub watch: Arc<Mutex<PanicWatch>>,
+    /// Hears of disks for which the host has no room.
+    pub full_disks: Arc<FullDisks>,
     tracer: Arc<Tracer>,
     vm: Arc<dyn Vm>,
     ram: std::ops::Range<u64>,
@@ -103,11 +105,12 @@ impl Board {
         for (base, length, device) in interrupts.windows().into_iter().chain(devices) {
             bus.insert(base, length, device).map_err(|e| defect(&e))?;
         }
-        virtio.build(&mut bus, &*interrupts, ram)?;
+        let full_disks = Arc::new(FullDisks::default());
+        virtio.build(&mut bus, &*interrupts, ram, &full_disks)?;
         let psci = Psci::new(vcpus);
         let ram = ram.range();
         let (vm, threads) = (Arc::clone(vm), OnceLock::new());
-        Ok(Board { bus, interrupts, gic, uart, gpio, psci, watch, tracer, vm, ram, threads })
+        Ok(Board { bus, interrupts, gic, uart, gpio, psci, watch, full_disks, tracer, vm, ram, threads })
     }
 
     /// The vCPU threads exist now.

@@ -1,12 +1,13 @@
 //! The virtio devices of a machine: from options to devices at their slots.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
-use devices::disk::{self, DiskOptions};
+use devices::disk::{self, Disk, DiskOptions, FaultyDisk, Injection};
 use devices::gic::its;
 use devices::pci::host::BUS_LEN;
 use devices::pci::{PciFunction, PciHost};
-use devices::virtio::blk::{BlkOptions, MAX_QUEUES, SERIAL_LEN};
+use devices::virtio::blk::{BlkOptions, MAX_QUEUES, Rates, SERIAL_LEN};
 use devices::virtio::pci::Slot;
 use devices::virtio::{VirtioBlk, VirtioDevice, VirtioMmio, VirtioPci, VirtioRng};
 use devices::{Bus, IrqLine, MmioDevice, WiredOr};
@@ -28,6 +29,36 @@ pub struct DiskConfig {
     pub serial: String,
     /// Number of queues.
     pub queues: u16,
+    /// How much it may do in a second.
+    pub rates: Rates,
+}
+
+impl DiskConfig {
+    /// A disk with the defaults.
+    pub fn new(image: DiskOptions) -> DiskConfig {
+        DiskConfig { image, serial: String::new(), queues: 1, rates: Rates::default() }
+    }
+}
+
+/// What is called with the path of a disk for which the host has no room.
+pub type FullDisk = Box<dyn Fn(&Path) + Send + Sync>;
+
+/// Who hears of full disks, once there is somebody.
+#[derive(Default)]
+pub struct FullDisks(OnceLock<FullDisk>);
+
+impl FullDisks {
+    /// `hear` is told from now on.
+    pub fn set(&self, hear: FullDisk) {
+        // The first one stays.
+        let _ = self.0.set(hear);
+    }
+
+    fn tell(&self, path: &Path) {
+        if let Some(hear) = self.0.get() {
+            hear(path);
+        }
+    }
 }
 
 /// How the guest reaches its virtio devices.
@@ -51,6 +82,8 @@ pub struct VirtioConfig {
     pub nets: Vec<NetConfig>,
     /// A source of entropy.
     pub rng: bool,
+    /// Faults on purpose.
+    pub faults: Vec<Injection>,
 }
 
 impl VirtioConfig {
@@ -109,17 +142,21 @@ impl VirtioConfig {
     }
 
     /// Opens what they need on the host.
-    fn open(&self) -> Result<Vec<Arc<dyn VirtioDevice>>, Failure> {
+    fn open(&self, full: &Arc<FullDisks>) -> Result<Vec<Arc<dyn VirtioDevice>>, Failure> {
         let mut devices: Vec<Arc<dyn VirtioDevice>> = Vec::with_capacity(self.devices());
-        for config in &self.disks {
+        for (index, config) in self.disks.iter().enumerate() {
             let disk = disk::open(&config.image).map_err(|e| Failure::usage(format!("--disk: {}", explain(&e))))?;
             let options = BlkOptions {
                 serial: config.serial.clone(),
                 read_only: config.image.read_only,
                 cache: config.image.cache,
                 queues: config.queues,
+                rates: config.rates,
             };
-            devices.push(Arc::new(VirtioBlk::new(disk, options)));
+            let (full, path) = (Arc::clone(full), config.image.path.clone());
+            let disk = self.with_faults(index, disk);
+            let device = VirtioBlk::waiting_for_room(disk, options, Arc::new(move || full.tell(&path)));
+            devices.push(Arc::new(device));
         }
         for (index, net) in self.nets.iter().enumerate() {
             devices.push(Arc::new(net.open(index)?));
@@ -130,10 +167,23 @@ impl VirtioConfig {
         Ok(devices)
     }
 
-    /// Puts the devices on the bus.
-    pub fn build(&self, bus: &mut Bus, interrupts: &dyn InterruptController, ram: &GuestRam) -> Result<(), Failure> {
+    /// The disk with the faults that are meant for it.
+    fn with_faults(&self, index: usize, disk: Arc<dyn Disk>) -> Arc<dyn Disk> {
+        let here = self.faults.iter().filter(|injection| injection.disk.is_none_or(|disk| disk == index));
+        let faults: Vec<_> = here.map(|injection| injection.fault.clone()).collect();
+        if faults.is_empty() { disk } else { Arc::new(FaultyDisk::new(disk, faults)) }
+    }
+
+    /// Puts the devices on the bus; `full` is told of disks for which the host has no room.
+    pub fn build(
+        &self,
+        bus: &mut Bus,
+        interrupts: &dyn InterruptController,
+        ram: &GuestRam,
+        full: &Arc<FullDisks>,
+    ) -> Result<(), Failure> {
         self.check()?;
-        let devices = self.open()?;
+        let devices = self.open(full)?;
         match self.transport {
             Transport::Pci => build_pci(devices, bus, interrupts, ram),
             Transport::Mmio => build_mmio(devices, bus, interrupts, ram),
@@ -210,7 +260,7 @@ mod tests {
     use super::*;
 
     fn disk(path: &str) -> DiskConfig {
-        DiskConfig { image: DiskOptions::new(path), serial: String::new(), queues: 1 }
+        DiskConfig::new(DiskOptions::new(path))
     }
 
     fn config(disks: Vec<DiskConfig>, transport: Transport) -> VirtioConfig {

@@ -1,6 +1,9 @@
 //! The requests of a block device.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{Inner, SERIAL_LEN, spec};
 use crate::disk::SECTOR;
@@ -13,6 +16,9 @@ use crate::virtio::queue::{ActiveQueue, QueueError};
 const BUFFER: usize = 256 << 10;
 /// Alignment of the buffer, for direct I/O.
 const ALIGNMENT: usize = 4096;
+
+/// How soon a queue that waits for its rate notices that it has to stand still.
+const LONGEST_NAP: Duration = Duration::from_millis(20);
 
 /// Serves one queue.
 pub(super) struct Handler {
@@ -46,6 +52,8 @@ impl Buffer {
 enum Refused {
     /// Beyond the end, not whole sectors, or the disk failed.
     Failed,
+    /// The host has no room for it.
+    Full,
     /// No such request.
     Unknown,
     /// Buffers that are not in RAM.
@@ -53,8 +61,11 @@ enum Refused {
 }
 
 impl From<std::io::Error> for Refused {
-    fn from(_: std::io::Error) -> Refused {
-        Refused::Failed
+    fn from(error: std::io::Error) -> Refused {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Refused::Full,
+            _ => Refused::Failed,
+        }
     }
 }
 
@@ -71,8 +82,9 @@ impl Handler {
         Handler { device, chain: Chain::new(), buffer: Buffer::new() }
     }
 
-    /// Serves the request in `self.chain`; the answer is how many bytes of it, from the first on, were written.
-    fn request(&mut self, memory: &GuestMemory) -> Result<u32, ChainError> {
+    /// Serves the request in `self.chain`; the answer is how many bytes of it, from the first on, were written. None: there
+    /// is no room for it on the host, and it stays as if it had not been looked at.
+    fn request(&mut self, memory: &GuestMemory) -> Result<Option<u32>, ChainError> {
         let mut from = self.chain.reader();
         let mut to = self.chain.writer();
         let mut status = to.split_last(1).ok_or(ChainError::Short)?;
@@ -92,28 +104,46 @@ impl Handler {
         };
         let code = match done {
             Ok(()) => spec::S_OK,
-            Err(Refused::Failed) => spec::S_IOERR,
+            Err(Refused::Full) if device.when_full.is_some() => return Ok(None),
+            Err(Refused::Failed | Refused::Full) => spec::S_IOERR,
             Err(Refused::Unknown) => spec::S_UNSUPP,
             Err(Refused::Chain(error)) => return Err(error),
         };
         status.write(memory, &[code])?;
         // A chain has at most 4 GiB less one byte. Only bytes without a gap before them count (2.7.8.2).
         let written = (room - to.left()) as u32;
-        Ok(if to.left() == 0 { written.saturating_add(1) } else { written })
+        Ok(Some(if to.left() == 0 { written.saturating_add(1) } else { written }))
     }
 }
 
 impl QueueHandler for Handler {
     fn serve(&mut self, queue: &mut ActiveQueue<'_>) -> Result<Served, QueueError> {
-        while queue.pop(&mut self.chain)? {
-            let written = self.request(queue.memory())?;
-            queue.complete(self.chain.head(), written)?;
+        loop {
+            self.device.await_rate(queue);
+            if !queue.pop(&mut self.chain)? {
+                return Ok(Served::All);
+            }
+            self.device.limiter.take(self.chain.reader().left() + self.chain.writer().left());
+            match self.request(queue.memory())? {
+                Some(written) => queue.complete(self.chain.head(), written)?,
+                None => {
+                    queue.put_back(1);
+                    self.device.when_full.iter().for_each(|tell| tell());
+                    return Ok(Served::Waiting);
+                }
+            }
         }
-        Ok(Served::All)
     }
 }
 
 impl Inner {
+    /// Sleeps until the rate limits let a request through, or the queue has to stand still.
+    fn await_rate(&self, queue: &ActiveQueue<'_>) {
+        while let Some(wait) = self.limiter.wait(Instant::now()).filter(|_| queue.may_run()) {
+            thread::sleep(wait.min(LONGEST_NAP));
+        }
+    }
+
     /// The byte offset of a transfer, if it is whole sectors of the disk.
     fn place(&self, sector: u64, len: u64) -> Result<u64, Refused> {
         let offset = sector.checked_mul(SECTOR).ok_or(Refused::Failed)?;

@@ -17,12 +17,18 @@ struct Memory {
     now: Mutex<Vec<u8>>,
     permanent: Mutex<Vec<u8>>,
     fails: AtomicBool,
+    full: AtomicBool,
 }
 
 impl Memory {
     fn new() -> Arc<Memory> {
         let bytes = vec![0; (SECTORS * SECTOR) as usize];
-        Arc::new(Memory { now: Mutex::new(bytes.clone()), permanent: Mutex::new(bytes), fails: AtomicBool::new(false) })
+        Arc::new(Memory {
+            now: Mutex::new(bytes.clone()),
+            permanent: Mutex::new(bytes),
+            fails: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+        })
     }
     fn check(&self) -> std::io::Result<()> {
         if self.fails.load(Ordering::SeqCst) { Err(std::io::Error::other("told to")) } else { Ok(()) }
@@ -46,6 +52,9 @@ impl Disk for Memory {
     }
     fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
         self.check()?;
+        if self.full.load(Ordering::SeqCst) {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
         self.now.lock().unwrap()[offset as usize..][..data.len()].copy_from_slice(data);
         Ok(())
     }
@@ -352,4 +361,69 @@ proptest! {
         disk.read(0, &mut all).unwrap();
         prop_assert!(all == model);
     }
+}
+
+#[test]
+fn a_write_without_room_waits_and_is_done_when_there_is() {
+    let disk = Memory::new();
+    let told = Arc::new(AtomicU64::new(0));
+    let tell = Arc::clone(&told);
+    let when_full: WhenFull = Arc::new(move || drop(tell.fetch_add(1, Ordering::SeqCst)));
+    let device = VirtioBlk::waiting_for_room(disk.clone(), BlkOptions::default(), when_full);
+    let mut rig = Rig::new(device);
+    rig.start(1, 0);
+    disk.full.store(true, Ordering::SeqCst);
+    rig.put(BUFFERS, &[&header(spec::T_OUT, 5)[..], &[9; 512], &[0xee]].concat());
+    let head = rig.submit(0, &[(BUFFERS, 528)], &[(BUFFERS + 528, 1)]);
+    rig.until("nobody is told", |_| told.load(Ordering::SeqCst) != 0);
+    rig.device.pause();
+    assert_eq!((rig.try_used(0), rig.get(BUFFERS + 528, 1)), (None, vec![0xee]));
+    // Still no room: told again. The state holds the request as one that was not looked at.
+    rig.device.resume();
+    rig.until("nobody is told", |_| told.load(Ordering::SeqCst) > 1);
+    rig.device.pause();
+    let mut other = Rig::with_memory(VirtioBlk::new(disk.clone(), BlkOptions::default()), rig.memory.clone());
+    other.device.pause();
+    transfer(&*rig.device, &*other.device);
+    other.take_driver(&rig);
+    disk.full.store(false, Ordering::SeqCst);
+    other.device.resume();
+    assert_eq!(other.used(0).0, u32::from(head));
+    assert_eq!((rig.get(BUFFERS + 528, 1), disk.now.lock().unwrap()[5 * 512]), (vec![spec::S_OK], 9));
+    // Without anybody to tell, the guest gets an error.
+    disk.full.store(true, Ordering::SeqCst);
+    assert_eq!(request(&mut other, 0, spec::T_OUT, 5, &[1; 512], 0).0, spec::S_IOERR);
+}
+
+#[test]
+fn faults_are_errors_and_never_wrong_data() {
+    use crate::disk::{Fault, FaultyDisk};
+    let disk = Memory::new();
+    let faults = vec![Fault::Eio(7..=7), Fault::Short(3..=3), Fault::FlushFail(2..=2)];
+    let mut rig = rig(Arc::new(FaultyDisk::new(disk, faults)), BlkOptions::default());
+    rig.start(1, 0);
+    assert_eq!(request(&mut rig, 0, spec::T_OUT, 0, &[1; 1024], 0).0, spec::S_OK);
+    assert_eq!(request(&mut rig, 0, spec::T_IN, 6, &[], 1024).0, spec::S_IOERR);
+    assert_eq!(request(&mut rig, 0, spec::T_IN, 0, &[], 1024).0, spec::S_IOERR, "half a transfer is none");
+    assert_eq!(request(&mut rig, 0, spec::T_IN, 0, &[], 1024), (spec::S_OK, vec![1; 1024]));
+    assert_eq!(request(&mut rig, 0, spec::T_FLUSH, 0, &[], 0).0, spec::S_OK);
+    assert_eq!(request(&mut rig, 0, spec::T_FLUSH, 0, &[], 0).0, spec::S_IOERR);
+    assert_eq!(request(&mut rig, 0, spec::T_FLUSH, 0, &[], 0).0, spec::S_OK);
+}
+
+#[test]
+fn a_limited_disk_is_paused_and_reset_at_once() {
+    let rates = Rates { requests: Some(1), bytes: None };
+    let mut rig = rig(Memory::new(), BlkOptions { rates, ..BlkOptions::default() });
+    rig.start(1, 0);
+    request(&mut rig, 0, spec::T_FLUSH, 0, &[], 0);
+    for _ in 0..3 {
+        rig.submit(0, &[(BUFFERS, 16)], &[(BUFFERS + 16, 1)]);
+    }
+    // Each of them would wait for a second.
+    let start = std::time::Instant::now();
+    rig.device.pause();
+    rig.device.resume();
+    rig.device.reset();
+    assert!(start.elapsed().as_millis() < 900, "{:?}", start.elapsed());
 }
