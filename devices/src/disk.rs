@@ -18,6 +18,7 @@ pub use raw::RawDisk;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +45,36 @@ pub trait Disk: Send + Sync {
     fn discard(&self, offset: u64, len: u64) -> io::Result<()>;
     /// The range reads as zeros from now on; with `unmap` its space may be given back.
     fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()>;
+
+    /// Whether requests can go to a file directly ([`descriptor`](Self::descriptor)).
+    fn is_file(&self) -> bool {
+        false
+    }
+    /// The file in which `bytes`, which begin at `offset` in it, are to be read or written; none if they are not in a file as
+    /// they are.
+    fn descriptor(&self, offset: u64, bytes: &[u8]) -> Option<BorrowedFd<'_>> {
+        let _ = (offset, bytes);
+        None
+    }
+    /// Fills `out` if that takes no wait for storage. False: it would, or this is not known.
+    fn read_cached(&self, offset: u64, out: &mut [u8]) -> io::Result<bool> {
+        let _ = (offset, out);
+        Ok(false)
+    }
+    /// Whether writes go to the host's page cache, so that they take no wait for storage.
+    fn writes_to_cache(&self) -> bool {
+        false
+    }
+}
+
+/// What does transfers side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Aio {
+    /// io_uring where it can be, threads elsewhere.
+    #[default]
+    Auto,
+    /// Threads.
+    Threads,
 }
 
 /// How writes reach the storage.

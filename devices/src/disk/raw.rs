@@ -1,11 +1,13 @@
 //! Raw images: a file or a block device whose bytes are the disk's.
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, IoSliceMut, Seek, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::ReadWriteFlags;
 
 use super::{Disk, DiskError, SECTOR, check_range};
 
@@ -51,8 +53,8 @@ impl RawDisk {
         Ok(RawDisk { file, direct, size, length, block_size })
     }
 
-    /// The descriptor for a request: direct only if it is aligned in every way.
-    fn descriptor(&self, offset: u64, bytes: &[u8]) -> &File {
+    /// The file for a request: direct only if it is aligned in every way.
+    fn file_for(&self, offset: u64, bytes: &[u8]) -> &File {
         let aligned = offset.is_multiple_of(DIRECT_ALIGNMENT as u64)
             && bytes.len().is_multiple_of(DIRECT_ALIGNMENT)
             && bytes.as_ptr().addr().is_multiple_of(DIRECT_ALIGNMENT)
@@ -94,12 +96,12 @@ impl Disk for RawDisk {
         let there = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
         let (bytes, beyond) = out.split_at_mut(there);
         beyond.fill(0);
-        self.descriptor(offset, bytes).read_exact_at(bytes, offset)
+        self.file_for(offset, bytes).read_exact_at(bytes, offset)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         check_range(self.size, offset, data.len() as u64)?;
-        self.descriptor(offset, data).write_all_at(data, offset)
+        self.file_for(offset, data).write_all_at(data, offset)
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -144,5 +146,32 @@ impl Disk for RawDisk {
             at += piece as u64;
         }
         Ok(())
+    }
+
+    fn is_file(&self) -> bool {
+        true
+    }
+
+    fn descriptor(&self, offset: u64, bytes: &[u8]) -> Option<BorrowedFd<'_>> {
+        let end = offset.checked_add(bytes.len() as u64)?;
+        (end <= self.length).then(|| self.file_for(offset, bytes).as_fd())
+    }
+
+    fn read_cached(&self, offset: u64, out: &mut [u8]) -> io::Result<bool> {
+        let inside = offset.checked_add(out.len() as u64).is_some_and(|end| end <= self.length);
+        if self.direct.is_some() || !inside {
+            return Ok(false);
+        }
+        let len = out.len();
+        match rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(out)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(count) => Ok(count == len),
+            // Some file systems in memory do not know the question: there is nothing to wait for.
+            Err(rustix::io::Errno::OPNOTSUPP) => self.read(offset, out).map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn writes_to_cache(&self) -> bool {
+        self.direct.is_none()
     }
 }

@@ -1,18 +1,22 @@
 //! virtio-blk (VIRTIO 1.2 section 5.2): a disk.
 //!
-//! Each queue has a worker of its own, which serves one request at a time: it copies between guest RAM and a buffer, and
-//! between the buffer and the disk. The copy costs little beside the system call, makes each transfer one call however
-//! many pieces the guest's memory has, gives direct I/O the alignment that it needs, and keeps the guest from changing
-//! data while it is written.
+//! Each queue has a worker of its own, which takes many requests at a time. It copies between guest RAM and a buffer for
+//! each request, and has the kernel (io_uring) or threads transfer between the buffers and the disk; what the page cache
+//! takes or gives at once is done in passing. The copy costs little beside the rest, makes each transfer one operation
+//! however many pieces the guest's memory has, gives direct I/O the alignment that it needs, and keeps the guest from
+//! changing data while it is written.
 
+mod engine;
 mod limit;
 mod request;
+mod ring;
 pub mod spec;
 #[cfg(test)]
 pub(crate) mod tests;
+mod ticket;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,8 +26,9 @@ pub use limit::Rates;
 use limit::Limiter;
 
 use super::device::{QueueHandler, VirtioDevice};
-use crate::disk::{CacheMode, Disk, SECTOR};
+use crate::disk::{Aio, CacheMode, Disk, SECTOR};
 use crate::state::{self, StateError};
+use crate::virtio::worker::Bell;
 
 const NAME: &str = "virtio-blk";
 const VERSION: u64 = 1;
@@ -47,6 +52,8 @@ pub struct BlkOptions {
     pub queues: u16,
     /// How much it may do in a second.
     pub rates: Rates,
+    /// What does its transfers.
+    pub aio: Aio,
 }
 
 /// What is called when the host has no room for what the guest writes. The request is not answered: it is tried again when
@@ -61,6 +68,7 @@ impl Default for BlkOptions {
             cache: CacheMode::default(),
             queues: 1,
             rates: Rates::default(),
+            aio: Aio::default(),
         }
     }
 }
@@ -77,6 +85,8 @@ struct Inner {
     /// Field `writeback` of the configuration.
     writeback: AtomicBool,
     limiter: Limiter,
+    /// The doorbells of all queues.
+    bells: OnceLock<Vec<Bell>>,
     /// Without it the guest gets an error when there is no room.
     when_full: Option<WhenFull>,
 }
@@ -101,7 +111,15 @@ impl VirtioBlk {
     fn build(disk: Arc<dyn Disk>, options: BlkOptions, when_full: Option<WhenFull>) -> VirtioBlk {
         let limiter = Limiter::new(options.rates);
         let writeback = AtomicBool::new(options.cache != CacheMode::Writethrough);
-        VirtioBlk(Arc::new(Inner { disk, options, features: AtomicU64::new(0), writeback, limiter, when_full }))
+        VirtioBlk(Arc::new(Inner {
+            disk,
+            options,
+            features: AtomicU64::new(0),
+            writeback,
+            limiter,
+            bells: OnceLock::new(),
+            when_full,
+        }))
     }
 }
 
@@ -171,8 +189,13 @@ impl VirtioDevice for VirtioBlk {
         vec![QUEUE_SIZE; self.0.options.queues.clamp(1, MAX_QUEUES).into()]
     }
 
-    fn handler(&self, _index: u16) -> Box<dyn QueueHandler> {
-        Box::new(request::Handler::new(Arc::clone(&self.0)))
+    fn handler(&self, index: u16) -> Box<dyn QueueHandler> {
+        Box::new(request::Handler::new(Arc::clone(&self.0), index))
+    }
+
+    fn connect(&self, bells: Vec<Bell>) {
+        // Connected once.
+        let _ = self.0.bells.set(bells);
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {

@@ -445,6 +445,7 @@ impl Common {
     /// The state; the device must be paused if guest RAM is saved with it.
     pub fn save(&self) -> Value {
         let registers = lock(&self.registers);
+        self.slots.iter().for_each(|slot| slot.give_up(&self.shared));
         let positions = self.slots.iter().map(|slot| slot.position()).collect();
         let saved = Saved {
             device_type: self.device.device_type(),

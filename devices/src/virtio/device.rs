@@ -60,4 +60,12 @@ pub trait QueueHandler: Send {
     /// Serves what is there: [`ActiveQueue::pop`] until it gives nothing, [`ActiveQueue::complete`] for each. An error
     /// means that the driver is broken; the device then needs a reset.
     fn serve(&mut self, queue: &mut ActiveQueue<'_>) -> Result<Served, QueueError>;
+    /// The queue is taken out of use: requests that the handler remembers are no more. None is under way.
+    fn forget(&mut self) {}
+    /// The state is about to be saved: requests that the handler remembers between two calls of
+    /// [`serve`](Self::serve) are answered now, somehow, for the rings to tell all.
+    fn give_up(&mut self, queue: &mut ActiveQueue<'_>) -> Result<(), QueueError> {
+        let _ = queue;
+        Ok(())
+    }
 }

@@ -1,5 +1,6 @@
 //! A queue in use: `virtio-queue`'s rings, the handler that serves it, and the gate that holds it still.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
 
@@ -73,13 +74,30 @@ impl Slot {
     /// Puts `queue` into use, or takes the queue out of it. Waits until the handler is between two requests.
     pub(super) fn set(&self, queue: Option<Queue>) {
         self.hold.store(true, Ordering::SeqCst);
-        lock(&self.live).queue = queue;
+        // A handler that waits for the host looks up.
+        self.doorbell.wake();
+        {
+            let mut live = lock(&self.live);
+            live.queue = queue;
+            live.handler.forget();
+        }
         self.hold.store(false, Ordering::SeqCst);
     }
 
     /// Waits until the handler is not serving. The caller has closed the gate.
     pub(super) fn settle(&self) {
+        self.doorbell.wake();
         drop(lock(&self.live));
+    }
+
+    /// Has the handler answer what only it remembers, so that the rings say all.
+    pub(super) fn give_up(&self, shared: &Shared) {
+        let mut live = lock(&self.live);
+        let Live { queue: Some(queue), handler } = &mut *live else { return };
+        let mut active = ActiveQueue { queue, slot: self, shared, unsignalled: 0 };
+        if let Err(error) = handler.give_up(&mut active).and_then(|()| active.signal()) {
+            shared.fail(&error);
+        }
     }
 
     /// How far the queue got, if it is in use.
@@ -134,6 +152,43 @@ impl ActiveQueue<'_> {
         chain.fill(from)?;
         self.slot.counters.requests.fetch_add(1, Ordering::Relaxed);
         Ok(true)
+    }
+
+    /// Asks the driver to ring for what comes next. True if something is there already.
+    pub fn listen(&mut self) -> Result<bool, QueueError> {
+        self.queue.enable_notification(&*self.shared.memory).map_err(|e| self.slot.broken(&e))
+    }
+
+    /// Asks the driver not to ring.
+    pub fn ignore(&mut self) -> Result<(), QueueError> {
+        self.queue.disable_notification(&*self.shared.memory).map_err(|e| self.slot.broken(&e))
+    }
+
+    /// Whether there is a request to pop.
+    pub fn has_more(&self) -> bool {
+        let index: Result<u16, _> =
+            self.shared.memory.load(GuestAddress(self.queue.avail_ring().wrapping_add(2)), Ordering::Acquire);
+        index.is_ok_and(|index| u16::from_le(index) != self.queue.next_avail())
+    }
+
+    /// Sleeps until the doorbell is rung, by the driver or by a [`Bell`](super::Bell).
+    pub fn wait(&self) {
+        self.slot.doorbell.wait();
+    }
+
+    /// Has the worker come again after it returns.
+    pub fn come_again(&self) {
+        self.slot.doorbell.wake();
+    }
+
+    /// The worker is about to sleep until `event` is written to. False if the doorbell has been rung already.
+    pub(super) fn begin_wait(&self, event: &Arc<OwnedFd>) -> bool {
+        self.slot.doorbell.begin_wait(event)
+    }
+
+    /// The worker is awake.
+    pub(super) fn end_wait(&self) {
+        self.slot.doorbell.end_wait();
     }
 
     /// Puts the last `count` requests back, as if [`pop`](Self::pop) had not taken them.

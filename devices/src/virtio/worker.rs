@@ -1,6 +1,7 @@
 //! The threads that serve queues, and the doorbells that wake them.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
@@ -14,17 +15,31 @@ pub(super) struct Doorbell {
     rung: AtomicBool,
     worker: OnceLock<Thread>,
     rings: AtomicU64,
+    /// Written to while `on_event` says that the worker sleeps on it.
+    event: OnceLock<Arc<OwnedFd>>,
+    on_event: AtomicBool,
 }
 
 impl Doorbell {
-    /// Has the worker look at its queue, now or as soon as it is done with what it does.
+    /// The driver rings.
     pub(super) fn ring(&self) {
         self.rings.fetch_add(1, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// Has the worker look at its queue, now or as soon as it is done with what it does.
+    pub(super) fn wake(&self) {
         if !self.rung.swap(true, Ordering::SeqCst)
             && let Some(worker) = self.worker.get()
         {
             // A token is kept for a worker that is awake: it cannot fall asleep over this.
             worker.unpark();
+            if self.on_event.load(Ordering::SeqCst)
+                && let Some(event) = self.event.get()
+            {
+                // It fails only if it has been written to 2^64 - 1 times without being read.
+                let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+            }
         }
     }
 
@@ -33,8 +48,27 @@ impl Doorbell {
         self.rings.load(Ordering::Relaxed)
     }
 
+    /// The worker is about to sleep until `event`, always the same, is written to. False if it has been rung already.
+    pub(super) fn begin_wait(&self, event: &Arc<OwnedFd>) -> bool {
+        self.event.get_or_init(|| Arc::clone(event));
+        self.on_event.store(true, Ordering::SeqCst);
+        // Who rings from here on sees the mark; who rang before is seen here.
+        let free = !self.rung.swap(false, Ordering::SeqCst);
+        if !free {
+            self.end_wait();
+        }
+        free
+    }
+
+    /// The worker is awake.
+    pub(super) fn end_wait(&self) {
+        self.on_event.store(false, Ordering::SeqCst);
+        // The worker looks at everything now.
+        self.rung.swap(false, Ordering::SeqCst);
+    }
+
     /// Sleeps until the doorbell has been rung since the last call.
-    fn wait(&self) {
+    pub(super) fn wait(&self) {
         while !self.rung.swap(false, Ordering::SeqCst) {
             thread::park();
         }
@@ -53,7 +87,7 @@ impl Bell {
 
     /// Has the handler serve its queue, now or as soon as it is done with what it does.
     pub fn ring(&self) {
-        self.0.ring();
+        self.0.wake();
     }
 }
 

@@ -1,12 +1,12 @@
 //! `--disk PATH[,KEY=VALUE...]`.
 
-use devices::disk::{CacheMode, DiskOptions, Format};
+use devices::disk::{Aio, CacheMode, DiskOptions, Format};
 
 use super::size;
 
 use crate::machine::virtio::DiskConfig;
 
-const KEYS: &str = "format=raw|qcow2, readonly, cache=writeback|writethrough|none|unsafe, serial=TEXT, ephemeral, queues=N, iops=N, bps=SIZE";
+const KEYS: &str = "format=raw|qcow2, readonly, cache=writeback|writethrough|none|unsafe, serial=TEXT, ephemeral, queues=N, iops=N, bps=SIZE, aio=auto|threads";
 
 /// Reads the option. A comma in the path is written twice.
 pub fn parse(text: &str) -> Result<DiskConfig, String> {
@@ -31,6 +31,8 @@ pub fn parse(text: &str) -> Result<DiskConfig, String> {
             ("queues", Some(number)) => {
                 disk.queues = number.parse().map_err(|_| format!("queues={number}: not a number"))?;
             }
+            ("aio", Some("auto")) => disk.aio = Aio::Auto,
+            ("aio", Some("threads")) => disk.aio = Aio::Threads,
             ("iops", Some(number)) => disk.rates.requests = Some(rate("iops", number.parse().ok())?),
             ("bps", Some(number)) => disk.rates.bytes = Some(rate("bps", rate_size(number))?),
             _ => return Err(format!("{part:?} is not known; after the path come {KEYS}")),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use devices::disk::{self, Disk, DiskOptions, FaultyDisk, Injection};
+use devices::disk::{self, Aio, Disk, DiskOptions, FaultyDisk, Injection};
 use devices::gic::its;
 use devices::pci::host::BUS_LEN;
 use devices::pci::{PciFunction, PciHost};
@@ -31,12 +31,14 @@ pub struct DiskConfig {
     pub queues: u16,
     /// How much it may do in a second.
     pub rates: Rates,
+    /// What does its transfers.
+    pub aio: Aio,
 }
 
 impl DiskConfig {
     /// A disk with the defaults.
     pub fn new(image: DiskOptions) -> DiskConfig {
-        DiskConfig { image, serial: String::new(), queues: 1, rates: Rates::default() }
+        DiskConfig { image, serial: String::new(), queues: 1, rates: Rates::default(), aio: Aio::default() }
     }
 }
 
@@ -152,6 +154,7 @@ impl VirtioConfig {
                 cache: config.image.cache,
                 queues: config.queues,
                 rates: config.rates,
+                aio: config.aio,
             };
             let (full, path) = (Arc::clone(full), config.image.path.clone());
             let disk = self.with_faults(index, disk);

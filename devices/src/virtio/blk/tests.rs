@@ -368,7 +368,9 @@ fn a_write_without_room_waits_and_is_done_when_there_is() {
     let disk = Memory::new();
     let told = Arc::new(AtomicU64::new(0));
     let tell = Arc::clone(&told);
-    let when_full: WhenFull = Arc::new(move || drop(tell.fetch_add(1, Ordering::SeqCst)));
+    let when_full: WhenFull = Arc::new(move || {
+        tell.fetch_add(1, Ordering::SeqCst);
+    });
     let device = VirtioBlk::waiting_for_room(disk.clone(), BlkOptions::default(), when_full);
     let mut rig = Rig::new(device);
     rig.start(1, 0);
@@ -426,4 +428,150 @@ fn a_limited_disk_is_paused_and_reset_at_once() {
     rig.device.resume();
     rig.device.reset();
     assert!(start.elapsed().as_millis() < 900, "{:?}", start.elapsed());
+}
+
+/// Four queues with four requests under way each, on a file: by io_uring and by threads, through the page cache and past it.
+#[test]
+fn requests_side_by_side_do_what_they_say() {
+    use crate::disk::open;
+    const REGION: u64 = 256;
+    for (aio, cache) in [
+        (Aio::Auto, CacheMode::Writeback),
+        (Aio::Auto, CacheMode::None),
+        (Aio::Auto, CacheMode::Writethrough),
+        (Aio::Threads, CacheMode::None),
+        (Aio::Threads, CacheMode::Writethrough),
+    ] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(4 * REGION * SECTOR).unwrap();
+        let Ok(disk) = open(&DiskOptions { cache, ..DiskOptions::new(file.path()) }) else {
+            continue; // a file system without direct I/O
+        };
+        let mut rig = rig(disk, BlkOptions { queues: 4, cache, aio, ..BlkOptions::default() });
+        rig.start(4, 0);
+        let mut random = 7u64;
+        let mut below = move |limit: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % limit
+        };
+        let mut model = vec![0u8; (4 * REGION) as usize];
+        for round in 0..60u64 {
+            let mut under_way = Vec::new();
+            for request in 0..16u64 {
+                let (queue, part) = (request % 4, request / 4);
+                // Each request has 64 sectors for itself.
+                let first = queue * REGION + part * 64 + below(8) * 8;
+                let count = if below(3) == 0 { 1 + below(8) } else { 8 };
+                let kind = [spec::T_IN, spec::T_OUT, spec::T_OUT, spec::T_FLUSH][below(4) as usize];
+                let at = BUFFERS + request * 8192;
+                let len = (count * SECTOR) as u32;
+                rig.put(at, &header(kind, first));
+                let value = (round + request) as u8;
+                rig.put(at + 4096, &vec![value; len as usize]);
+                rig.put(at + 16, &[0xee]);
+                let data = [(at + 4096, len)];
+                let (from, to): (&[_], &[_]) = match kind {
+                    spec::T_IN => (&[], &data),
+                    spec::T_OUT => (&data, &[]),
+                    _ => (&[], &[]),
+                };
+                let head = rig.submit(queue as u16, &[&[(at, 16)], from].concat(), &[to, &[(at + 16, 1)]].concat());
+                if kind == spec::T_OUT {
+                    model[first as usize..(first + count) as usize].fill(value);
+                }
+                under_way.push((queue as u16, head, kind, at, first, count));
+            }
+            for queue in 0..4 {
+                for _ in 0..4 {
+                    let (head, _) = rig.used(queue);
+                    let index =
+                        under_way.iter().position(|r| (r.0, u32::from(r.1)) == (queue, head)).expect("one of them");
+                    let (_, _, kind, at, first, count) = under_way.swap_remove(index);
+                    assert_eq!(rig.get(at + 16, 1), [spec::S_OK]);
+                    if kind == spec::T_IN {
+                        let expected: Vec<u8> = (first..first + count).flat_map(|s| [model[s as usize]; 512]).collect();
+                        assert!(rig.get(at + 4096, expected.len()) == expected, "{aio:?} {cache:?}, round {round}");
+                    }
+                }
+            }
+        }
+        rig.device.reset();
+        let bytes = std::fs::read(file.path()).unwrap();
+        assert!(bytes.chunks(512).zip(&model).all(|(sector, value)| sector.iter().all(|b| b == value)));
+    }
+}
+
+/// A disk whose reads wait for each other: all four have to be under way for any to end.
+struct Gathering(std::sync::Barrier);
+
+impl Disk for Gathering {
+    fn size(&self) -> u64 {
+        SECTORS * SECTOR
+    }
+    fn block_size(&self) -> u32 {
+        512
+    }
+    fn read(&self, _offset: u64, _out: &mut [u8]) -> std::io::Result<()> {
+        self.0.wait();
+        Ok(())
+    }
+    fn write(&self, _offset: u64, _data: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn flush(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn discard(&self, _offset: u64, _len: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn write_zeroes(&self, _offset: u64, _len: u64, _unmap: bool) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_slow_request_holds_up_no_other() {
+    let mut rig = rig(Arc::new(Gathering(std::sync::Barrier::new(4))), BlkOptions::default());
+    rig.start(1, 0);
+    rig.put(BUFFERS, &header(spec::T_IN, 0));
+    rig.device.pause();
+    let heads: Vec<u32> =
+        (0..4).map(|n| rig.submit(0, &[(BUFFERS, 16)], &[(BUFFERS + 4096 + n * 1024, 513)]).into()).collect();
+    rig.device.resume();
+    let mut used: Vec<u32> = (0..4).map(|_| rig.used(0).0).collect();
+    used.sort_unstable();
+    assert_eq!(used, heads);
+}
+
+/// A direct write that finds no room while others are under way.
+#[test]
+fn writes_without_room_wait_side_by_side_too() {
+    let disk = Memory::new();
+    let told = Arc::new(AtomicU64::new(0));
+    let tell = Arc::clone(&told);
+    let when_full: WhenFull = Arc::new(move || {
+        tell.fetch_add(1, Ordering::SeqCst);
+    });
+    let device = VirtioBlk::waiting_for_room(disk.clone(), BlkOptions::default(), when_full);
+    let mut rig = Rig::new(device);
+    rig.start(1, 0);
+    rig.device.pause();
+    disk.full.store(true, Ordering::SeqCst);
+    for n in 0..4u64 {
+        let at = BUFFERS + n * 1024;
+        rig.put(at, &[&header(spec::T_OUT, n)[..], &[n as u8 + 1; 512], &[0xee]].concat());
+        rig.submit(0, &[(at, 528)], &[(at + 528, 1)]);
+    }
+    rig.device.resume();
+    rig.until("nobody is told", |_| told.load(Ordering::SeqCst) != 0);
+    rig.device.pause();
+    disk.full.store(false, Ordering::SeqCst);
+    rig.device.resume();
+    for _ in 0..4 {
+        rig.used(0);
+    }
+    for n in 0..4u64 {
+        assert_eq!(rig.get(BUFFERS + n * 1024 + 528, 1), [spec::S_OK]);
+        assert_eq!(disk.now.lock().unwrap()[n as usize * 512], n as u8 + 1);
+    }
 }
