@@ -75,6 +75,7 @@ fn what_the_guest_copies_is_in_the_image_by_pci() {
     assert_eq!(shell.command("echo 1 > $d/reset; echo $?"), "0");
     shell.command("cd /sys/bus/pci/drivers/virtio-pci");
     assert_eq!(shell.command("echo $d > bind; echo $?"), "0");
+    shell.command("cd /");
     assert_eq!(shell.command("cmp /dev/vda /dev/vdb && echo same"), "same");
     assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
 }
