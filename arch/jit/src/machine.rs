@@ -615,3 +615,5 @@ pub(crate) mod lockstep;
 mod stress;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod wild;

@@ -104,7 +104,9 @@ impl JitCpu {
             let stamp = vm.code.begin(key.page);
             let mut words = [0u32; crate::t1::MAX_INSNS];
             let mut count = vm.ram.read_code_words(pa & !3, &mut words);
-            if let Some(stress) = &mut self.stress {
+            if let Some(stress) = &mut self.stress
+                && stress.one_in(4)
+            {
                 count = count.min(stress.length(crate::t1::MAX_INSNS));
             }
             let words = words.get(..count).filter(|w| !w.is_empty())?;

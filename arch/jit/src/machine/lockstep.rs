@@ -8,7 +8,7 @@
 //! - Instructions with effects that cannot be rehearsed (WFI, TLBI, HVC, timers, the GIC) stand alone in a unit and are not compared: generated code leaves them to
 //!   the interpreter or the dispatcher. Those that generated code does itself are all compared.
 //! - An access to a device ends the unit before it, in both runs; then it is executed alone, which in generated code is a call of the interpreter.
-//! - An exception ends the unit before it is taken: the syndromes must agree. Taking it is common code.
+//! - An exception ends the unit before it is taken: the syndromes must agree. Where generated code takes it itself (SVC), or returns (ERET), the states after that must.
 //! - NZCV is compared where an instruction behind reads it; where the unit's code says that it does not read NZCV at its entry, it gets a wrong one.
 //! - One vCPU at a time runs a unit ([`Turn`]). A device that writes RAM between the two runs of a unit can make them differ: before a difference is
 //!   reported the rehearsal is done again on memory as it is now, and if that agrees the unit counts as raced.

@@ -2,10 +2,10 @@
 //!
 //! | rare in life | here |
 //! |---|---|
-//! | the code cache is full | it holds a twentieth of what a boot needs |
+//! | the code cache is full | it holds a tenth of what a boot needs |
 //! | a translation is forgotten | first-level tables hold one page; random TLBI of everything |
 //! | code is dropped | random IC IALLU |
-//! | a fragment ends early | units have a random number of instructions, links and jump cache entries are made half of the time |
+//! | a fragment ends early | a quarter of the units has a random number of instructions, links and jump cache entries are made half of the time |
 //! | a request comes just now | random requests, so that loops and exits leave |
 //! | another thread is late | random delays where threads agree ([`cpu::stress`]) |
 
@@ -16,8 +16,8 @@ use cpu::shared::req;
 
 use super::JitCpu;
 
-/// Bytes of the code cache: a twentieth of what a boot translates, so that chunks are evicted all the time.
-pub const CACHE_BYTES: usize = 1 << 20;
+/// Bytes of the code cache: a tenth of what a boot translates, so that chunks are evicted all the time.
+pub const CACHE_BYTES: usize = 2 << 20;
 
 /// The dice of one vCPU.
 #[derive(Debug)]
