@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use protocols::Stamp;
+
 use crate::ram::{Ram, zeroed_atomics};
 
 /// What an engine keeps with the code that it made of a page.
@@ -55,7 +57,7 @@ impl CodeEpochs {
     /// Marks the page (index by [`Ram::page_index`]) as code. Call before reading its words.
     pub fn begin(&self, page: usize) -> CodeStamp {
         let generation = self.generation.load(Ordering::SeqCst);
-        let version = self.pages.get(page).map_or(1, |p| p.fetch_or(1, Ordering::SeqCst) | 1);
+        let version = self.pages.get(page).map_or(1, |p| Stamp(p).begin());
         CodeStamp { version, generation }
     }
 
@@ -63,31 +65,22 @@ impl CodeEpochs {
     #[inline]
     pub fn is_current(&self, page: usize, stamp: CodeStamp) -> bool {
         self.generation.load(Ordering::Acquire) == stamp.generation
-            && self.pages.get(page).is_some_and(|p| p.load(Ordering::Acquire) == stamp.version)
+            && self.pages.get(page).is_some_and(|p| Stamp(p).is_current(stamp.version))
     }
 
     /// True when somebody made code of the page since its last invalidation.
     #[inline]
     pub fn has_code(&self, page: usize) -> bool {
-        self.pages.get(page).is_some_and(|p| p.load(Ordering::SeqCst) & 1 != 0)
+        self.pages.get(page).is_some_and(|p| Stamp(p).has_code())
     }
 
     /// IC IVAU of a byte of the page. True when there was code.
     pub fn invalidate_page(&self, page: usize) -> bool {
-        let Some(p) = self.pages.get(page) else { return false };
-        let mut old = p.load(Ordering::SeqCst);
-        loop {
-            if old & 1 == 0 {
-                return false;
-            }
-            match p.compare_exchange_weak(old, (old & !1).wrapping_add(2), Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => {
-                    self.count(u32::try_from(page).unwrap_or(ALL_PAGES));
-                    return true;
-                }
-                Err(now) => old = now,
-            }
+        let hit = self.pages.get(page).is_some_and(|p| Stamp(p).invalidate());
+        if hit {
+            self.count(u32::try_from(page).unwrap_or(ALL_PAGES));
         }
+        hit
     }
 
     /// IC IALLU, IC IALLUIS, reset, restore: all code of the VM.

@@ -1,20 +1,22 @@
 //! What all vCPUs of a machine share, and what other threads touch of one vCPU. All atomics; one small lock for the TLBI queue.
 //!
 //! Invariants:
-//! - `req` is what an engine polls. Everybody who wants something of a vCPU first makes it visible (queue, `gic_best`, ...), then ORs a bit into `req`, then
-//!   wakes. The vCPU clears the bits first, then looks. So nothing is lost.
-//! - `running` is true while the vCPU may use its translation caches. It is set before `req` is looked at (both SeqCst), so a TLBI that is queued while it is
-//!   false is applied before the first translation after it became true: the initiator need not wait for such a vCPU.
+//! - `doze` is what an engine polls and sleeps on. Everybody who wants something of a vCPU first makes it visible (queue, `gic_best`, ...), then requests.
+//! - `shoot` and `asids` say what TLB maintenance of others is to be applied and which of it concerns this vCPU at all.
+//!
+//! How these work, and why nothing is lost, stands in crate `protocols`, whose tests go through all interleavings.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use protocols::{AsidFilter, Doze, Shootdown};
 
 use crate::clock::Clock;
 use crate::code::CodeEpochs;
 use crate::config::CpuConfig;
 use crate::futex;
-use crate::mmu::TlbiOp;
+use crate::mmu::{TlbiKind, TlbiOp};
 use crate::ram::Ram;
 use crate::timer::TimerThread;
 
@@ -47,17 +49,14 @@ const TLBI_QUEUE_LIMIT: usize = 64;
 /// What other threads touch of one vCPU.
 #[derive(Debug)]
 pub struct VcpuShared {
-    /// Requests, bits of [`req`]; engines poll it at loop heads and indirect branches.
-    pub req: AtomicU32,
+    /// Requests, bits of [`req`], and sleep; engines poll the requests at loop heads and indirect branches.
+    doze: Doze,
+    /// TLB maintenance of others.
+    pub(crate) shoot: Shootdown<TlbiOp>,
+    /// Whose translations may be cached.
+    pub(crate) asids: AsidFilter,
     /// Best pending interrupt of group 0 and 1: bit 63 valid, 39:32 priority, 31:0 interrupt id.
     gic_best: [AtomicU64; 2],
-    /// Futex word: 1 while parked.
-    park: AtomicU32,
-    /// May use its translation caches.
-    running: AtomicBool,
-    tlbi_queue: Mutex<Vec<TlbiOp>>,
-    tlbi_posted: AtomicU64,
-    tlbi_acked: AtomicU64,
     serror: AtomicBool,
     /// Counter value of the next timer event, `u64::MAX` for none.
     pub deadline: AtomicU64,
@@ -72,13 +71,10 @@ pub struct VcpuShared {
 impl Default for VcpuShared {
     fn default() -> Self {
         VcpuShared {
-            req: AtomicU32::new(0),
+            doze: Doze::default(),
+            shoot: Shootdown::default(),
+            asids: AsidFilter::new(1 << 16),
             gic_best: [AtomicU64::new(0), AtomicU64::new(0)],
-            park: AtomicU32::new(0),
-            running: AtomicBool::new(false),
-            tlbi_queue: Mutex::new(Vec::new()),
-            tlbi_posted: AtomicU64::new(0),
-            tlbi_acked: AtomicU64::new(0),
             serror: AtomicBool::new(false),
             deadline: AtomicU64::new(u64::MAX),
             eret_el0: AtomicU64::new(0),
@@ -108,9 +104,21 @@ impl VcpuShared {
 
     /// Sets request bits and wakes the vCPU when it is parked.
     pub fn request(&self, bits: u32) {
-        self.req.fetch_or(bits, Ordering::SeqCst);
-        if self.park.swap(0, Ordering::SeqCst) != 0 {
-            futex::wake(&self.park);
+        if self.doze.request(bits) {
+            futex::wake(self.doze.word());
+        }
+    }
+
+    /// The request word.
+    #[inline]
+    pub fn req(&self) -> &AtomicU32 {
+        self.doze.requests()
+    }
+
+    /// No request, but the vCPU shall look again if it sleeps.
+    pub(crate) fn rouse(&self) {
+        if self.doze.rouse() {
+            futex::wake(self.doze.word());
         }
     }
 
@@ -126,7 +134,7 @@ impl VcpuShared {
 
     /// Takes back a pause that was not served yet.
     pub fn cancel_pause(&self) {
-        self.req.fetch_and(!req::PAUSE, Ordering::SeqCst);
+        self.req().fetch_and(!req::PAUSE, Ordering::SeqCst);
     }
 
     /// An SError interrupt becomes pending (or not).
@@ -142,54 +150,36 @@ impl VcpuShared {
         self.serror.load(Ordering::SeqCst)
     }
 
-    /// Sleeps until a request comes or `timeout` passes. Only the vCPU's own thread calls it. `running` must be false.
+    /// Sleeps until a request comes or `timeout` passes. Only the vCPU's own thread calls it, while it does not use its translation caches.
     pub(crate) fn park(&self, timeout: Option<Duration>) {
-        self.park.store(1, Ordering::SeqCst);
-        if self.req.load(Ordering::SeqCst) == 0 {
-            futex::wait(&self.park, 1, timeout);
-        }
-        self.park.store(0, Ordering::SeqCst);
+        self.doze.sleep(!0, || false, |word| futex::wait(word, 1, timeout));
+    }
+
+    /// Sleeps until TLB maintenance is asked for, `done` holds (whoever makes it hold rouses), or `timeout` passes.
+    pub(crate) fn park_for_answer(&self, done: impl FnOnce() -> bool, timeout: Duration) {
+        self.doze.sleep(req::SHOOT, done, |word| futex::wait(word, 1, Some(timeout)));
     }
 
     /// True while the vCPU sleeps.
     pub fn is_parked(&self) -> bool {
-        self.park.load(Ordering::Relaxed) != 0
-    }
-
-    /// Enters or leaves the state in which the vCPU uses its translation caches.
-    pub(crate) fn set_running(&self, running: bool) {
-        self.running.store(running, Ordering::SeqCst);
+        self.doze.is_asleep()
     }
 
     /// Queues a TLB maintenance operation of another vCPU; gives the number to wait for.
     pub(crate) fn post_tlbi(&self, op: TlbiOp) -> u64 {
-        let seq = {
-            let mut queue = self.tlbi_queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if queue.len() >= TLBI_QUEUE_LIMIT {
-                queue.clear();
-                queue.push(TlbiOp::ALL);
-            } else {
-                queue.push(op);
-            }
-            self.tlbi_posted.fetch_add(1, Ordering::SeqCst) + 1
-        };
+        let number = self.shoot.post(op, &TlbiOp::ALL, TLBI_QUEUE_LIMIT);
         self.request(req::SHOOT);
-        seq
+        number
     }
 
-    /// Takes what is queued, with the number to acknowledge once it is applied.
-    pub(crate) fn take_tlbi(&self) -> (Vec<TlbiOp>, u64) {
-        let mut queue = self.tlbi_queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        (std::mem::take(&mut *queue), self.tlbi_posted.load(Ordering::SeqCst))
-    }
-
-    pub(crate) fn acknowledge_tlbi(&self, seq: u64) {
-        self.tlbi_acked.store(seq, Ordering::SeqCst);
-    }
-
-    /// True when the operation with this number can have no effect on this vCPU any more.
-    pub(crate) fn tlbi_done(&self, seq: u64) -> bool {
-        self.tlbi_acked.load(Ordering::SeqCst) >= seq || !self.running.load(Ordering::SeqCst)
+    /// True if this operation may remove something that the vCPU caches. Ask after the tables were changed.
+    pub(crate) fn is_concerned(&self, op: &TlbiOp) -> bool {
+        match op.kind {
+            TlbiKind::All | TlbiKind::VaAllAsids => true,
+            TlbiKind::Asid => self.asids.may_hold(op.asid, false),
+            // Global translations of the upper half are everywhere.
+            TlbiKind::Va => op.last >> 55 & 1 != 0 || self.asids.may_hold(op.asid, true),
+        }
     }
 }
 
@@ -215,6 +205,15 @@ pub struct VmShared {
 }
 
 impl VmShared {
+    /// Rouses these vCPUs, a bit each.
+    pub(crate) fn rouse(&self, who: u64) {
+        if who != 0 {
+            for (_, v) in self.vcpus.iter().enumerate().filter(|(i, _)| *i < 64 && who >> i & 1 != 0) {
+                v.rouse();
+            }
+        }
+    }
+
     /// A machine of `vcpus` processing elements.
     pub fn new(ram: Ram, clock: Arc<Clock>, vcpus: usize, config: CpuConfig) -> Arc<VmShared> {
         let code = CodeEpochs::new(&ram);

@@ -61,6 +61,10 @@ pub struct Counters {
     pub tlb_hits: u64,
     /// Maintenance operations applied.
     pub tlbi: u64,
+    /// Operations of this PE that were posted to another.
+    pub shootdowns: u64,
+    /// Sleeps until another PE had applied one.
+    pub shootdown_sleeps: u64,
     /// Device accesses.
     pub mmio: u64,
     /// Pages decoded.
@@ -81,6 +85,8 @@ impl Default for Counters {
             tlb_lookups: 0,
             tlb_hits: 0,
             tlbi: 0,
+            shootdowns: 0,
+            shootdown_sleeps: 0,
             mmio: 0,
             pages_decoded: 0,
             parks: 0,
@@ -197,7 +203,7 @@ impl Vcpu {
         self.arch.x[..4].copy_from_slice(&x0_3);
         self.gic = CpuInterface::default();
         self.pmu_reset();
-        self.shared.req.fetch_and(!(req::IRQ | req::TIMER | req::EVENT), Ordering::SeqCst);
+        self.shared.req().fetch_and(!(req::IRQ | req::TIMER | req::EVENT), Ordering::SeqCst);
         self.shared.set_serror_pending(false);
         self.exit = None;
         self.after_load();
@@ -233,7 +239,7 @@ impl Vcpu {
     pub fn set_daif(&mut self, daif: u64) {
         self.arch.daif = (daif & pstate::DAIF) as u32;
         if self.interrupt_deliverable() {
-            self.shared.req.fetch_or(req::IRQ, Ordering::Relaxed);
+            self.shared.req().fetch_or(req::IRQ, Ordering::Relaxed);
             self.fetch_stale();
         }
     }
@@ -259,7 +265,7 @@ impl Vcpu {
         }
         self.arch.pending = pending as u32;
         if self.interrupt_deliverable() {
-            self.shared.req.fetch_or(req::IRQ, Ordering::Relaxed);
+            self.shared.req().fetch_or(req::IRQ, Ordering::Relaxed);
             self.fetch_stale();
         }
     }
@@ -267,7 +273,7 @@ impl Vcpu {
     /// Serves all requests: TLBI queue, timers, interrupts, pause. Call between instructions when `shared.req` is not 0.
     /// An interrupt that is pending and not masked is taken: PC and PSTATE change.
     pub fn poll(&mut self) -> Option<Stop> {
-        let bits = self.shared.req.swap(0, Ordering::SeqCst);
+        let bits = self.shared.req().swap(0, Ordering::SeqCst);
         if bits & req::SHOOT != 0 {
             self.drain_tlbi();
         }
@@ -294,7 +300,7 @@ impl Vcpu {
             return false;
         }
         // They are taken now; what stays pending is told again when PSTATE opens.
-        self.shared.req.fetch_and(!req::IRQ, Ordering::SeqCst);
+        self.shared.req().fetch_and(!req::IRQ, Ordering::SeqCst);
         if open & pstate::A != 0 {
             self.shared.set_serror_pending(false);
             self.take_exception(Exception::SError(0));
@@ -323,7 +329,7 @@ impl Vcpu {
         }
         self.fetch_stale();
         if self.interrupt_deliverable() {
-            self.shared.req.fetch_or(req::IRQ, Ordering::Relaxed);
+            self.shared.req().fetch_or(req::IRQ, Ordering::Relaxed);
             self.fetch_stale();
         }
     }

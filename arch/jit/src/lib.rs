@@ -5,7 +5,7 @@
 //! `machine` is a virtual CPU that runs by all of these, with the interpreter of crate `cpu` for what has no lowering.
 //!
 //! All vCPUs of a machine share the translated code (`code`), found without a lock; each has its own translation caches and jump caches. A vCPU learns of
-//! changed code by the epochs in `cpu::CodeEpochs`, and code that was taken out is only overwritten when no vCPU can be in it (`code::Grace`).
+//! changed code by the epochs in `cpu::CodeEpochs`, and code that was taken out is only overwritten when no vCPU can be in it (`protocols::Grace`).
 #![cfg(target_arch = "x86_64")] // it makes x86-64 code: on other hosts the crate is empty
 
 pub mod asm;

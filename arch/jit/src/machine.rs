@@ -209,7 +209,7 @@ pub struct JitCpu {
     filling: Option<Filling>,
     /// What of `CodeSpace::drops` the jump caches have followed.
     drops_seen: u64,
-    /// The last safepoint, see `code::Grace`.
+    /// The last safepoint, see `protocols::Grace`.
     passed: u64,
     translator: Translator,
     contexts: Contexts,
@@ -236,7 +236,7 @@ impl JitCpu {
         let scratch = Box::new(Scratch([0; 8192]));
         let empty = Slot::empty(std::ptr::from_ref(&*scratch).addr() as u64);
         let mut contexts = Contexts::new(code.thunks.indirect_miss, empty);
-        let mut req: *const AtomicU32 = &raw const vcpu.shared.req;
+        let mut req: *const AtomicU32 = std::ptr::from_ref(vcpu.shared.req());
         let mut vcpu = *vcpu;
         let stress = shared.options.stress.map(|seed| stress::Stress::new(seed, vcpu.index));
         let lockstep = shared.options.check.then(|| Box::new(lockstep::Lockstep::new()));
@@ -309,7 +309,7 @@ impl JitCpu {
     fn dispatch(&mut self) -> Stop {
         let mut link: Option<ExitId> = None;
         loop {
-            if self.vcpu.shared.req.load(Ordering::Acquire) != 0 || self.vcpu.interrupt_deliverable() {
+            if self.vcpu.shared.req().load(Ordering::Acquire) != 0 || self.vcpu.interrupt_deliverable() {
                 link = None;
                 if let Some(stop) = self.vcpu.poll() {
                     return stop;

@@ -95,7 +95,7 @@ fn interrupts_are_taken_when_unmasked_and_acknowledged() {
     assert_eq!(v.poll(), None);
     assert_eq!(v.ring.count(), 0, "masked by PSTATE.I");
     v.set_daif(0);
-    assert_ne!(v.shared.req.load(std::sync::atomic::Ordering::SeqCst), 0, "unmasking asks for a poll");
+    assert_ne!(v.shared.req().load(std::sync::atomic::Ordering::SeqCst), 0, "unmasking asks for a poll");
     assert_eq!(v.poll(), None);
     assert_eq!(v.ring.iter().last().unwrap().vector, 0x280);
     assert_eq!(v.mrs(crate::sysreg::SysEnc::new(3, 0, 12, 12, 0), 0).unwrap(), 42);

@@ -26,7 +26,7 @@ impl Vcpu {
 
     /// Something to do that ends WFI: a pending interrupt (masked or not), or a request.
     fn wake_pending(&self) -> bool {
-        self.arch.pending != 0 || self.shared.req.load(Ordering::SeqCst) != 0
+        self.arch.pending != 0 || self.shared.req().load(Ordering::SeqCst) != 0
     }
 
     /// WFI (`ti` 0) and WFIT (`ti` 2, with a limit). PC is that of the instruction; it completes at once for the caller.
@@ -99,12 +99,12 @@ impl Vcpu {
         let start = Instant::now();
         // The futex has the deadline: the timer thread need not care.
         self.shared.deadline.store(u64::MAX, Ordering::SeqCst);
-        self.shared.set_running(false);
+        self.vm.rouse(self.shared.shoot.end());
         self.shared.park(timeout);
-        self.shared.set_running(true);
+        self.shared.shoot.begin();
         self.shared.parked_ns.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        if self.shared.req.load(Ordering::SeqCst) & req::SHOOT != 0 {
-            self.shared.req.fetch_and(!req::SHOOT, Ordering::SeqCst);
+        if self.shared.req().load(Ordering::SeqCst) & req::SHOOT != 0 {
+            self.shared.req().fetch_and(!req::SHOOT, Ordering::SeqCst);
             self.drain_tlbi();
         }
         self.update_timers();

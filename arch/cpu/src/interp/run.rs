@@ -16,7 +16,7 @@ const CLOCK_INTERVAL: u64 = 16384;
 impl Vcpu {
     /// This thread starts to execute guest code: other PEs' TLB maintenance now waits for this one.
     pub fn enter_guest(&mut self) {
-        self.shared.set_running(true);
+        self.shared.shoot.begin();
         self.drain_tlbi();
         self.update_timers();
         self.update_interrupts();
@@ -26,7 +26,7 @@ impl Vcpu {
     pub fn leave_guest(&mut self) {
         self.complete_tlbi();
         self.publish_counters();
-        self.shared.set_running(false);
+        self.vm.rouse(self.shared.shoot.end());
     }
 
     /// Runs until something real stops it.
@@ -51,7 +51,7 @@ impl Vcpu {
     fn run_inner(&mut self, end: u64) -> Stop {
         let mut look_at_clock = self.counters.instructions + CLOCK_INTERVAL;
         loop {
-            if self.shared.req.load(Ordering::Relaxed) != 0
+            if self.shared.req().load(Ordering::Relaxed) != 0
                 && let Some(stop) = self.poll()
             {
                 return stop;
@@ -60,7 +60,7 @@ impl Vcpu {
             if now >= look_at_clock {
                 look_at_clock = now + CLOCK_INTERVAL;
                 if self.deadline_passed() {
-                    self.shared.req.fetch_or(req::TIMER, Ordering::Relaxed);
+                    self.shared.req().fetch_or(req::TIMER, Ordering::Relaxed);
                     continue;
                 }
             }
@@ -129,7 +129,7 @@ impl Vcpu {
                 Ok(Flow::Branch) => {
                     if (self.arch.pc ^ page_va) & !0xffc != 0
                         || self.code.stale
-                        || self.shared.req.load(Ordering::Relaxed) != 0
+                        || self.shared.req().load(Ordering::Relaxed) != 0
                         || executed > 4096
                     {
                         break Ok(());
@@ -167,7 +167,7 @@ impl Vcpu {
     /// Exactly one instruction, or the entry of the exception that it or an interrupt causes. For the translator's fallback, comparisons and tests;
     /// between `enter_guest` and `leave_guest`.
     pub fn step(&mut self) -> Option<Stop> {
-        if self.shared.req.load(Ordering::Relaxed) != 0 {
+        if self.shared.req().load(Ordering::Relaxed) != 0 {
             let before = self.ring.count();
             if let Some(stop) = self.poll() {
                 return Some(stop);

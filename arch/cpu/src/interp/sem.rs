@@ -299,7 +299,7 @@ impl Vcpu {
             PstateField::Uao => return Err(self.raise(Syndrome::UNDEFINED)),
         }
         if self.interrupt_deliverable() {
-            self.shared.req.fetch_or(req::IRQ, Ordering::Relaxed);
+            self.shared.req().fetch_or(req::IRQ, Ordering::Relaxed);
             self.fetch_stale();
         }
         Ok(())

@@ -395,6 +395,7 @@ impl Vcpu {
     #[inline]
     pub(crate) fn select_context(&mut self) {
         let (asid, who) = (self.asid(), self.privilege());
+        self.shared.asids.add(asid);
         self.tlb.select(asid, who);
         self.context_dirty = true;
     }
@@ -454,6 +455,10 @@ impl Vcpu {
                 w.dirty_on_write = false;
             }
             if sctlr & 1 != 0 {
+                if !w.ng && half_of(va) == 0 && !self.shared.asids.add_low_global() {
+                    // Others know only now that this concerns them: the tables could have changed unheard.
+                    continue;
+                }
                 self.tlb.insert(va, w);
             }
             return Ok(translation(&w, w.pa, (r, wr && !w.dirty_on_write, x)));

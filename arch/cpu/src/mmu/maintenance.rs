@@ -1,7 +1,16 @@
 //! TLB maintenance operations: their encodings, and what they remove.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::shared::req;
 use crate::sysreg::{Slot, SysEnc};
 use crate::vcpu::Vcpu;
+
+/// Looks at whether another PE has answered, before this one sleeps: a few microseconds.
+const ANSWER_SPINS: u32 = 200;
+/// Longest sleep until another PE has answered; it is roused earlier.
+const ANSWER_NAP: Duration = Duration::from_millis(1);
 
 /// Which entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +41,11 @@ pub struct TlbiOp {
 impl TlbiOp {
     /// Everything.
     pub const ALL: TlbiOp = TlbiOp { kind: TlbiKind::All, asid: 0, start: 0, last: u64::MAX };
+
+    /// It concerns no address of the upper half, or an address space as a whole.
+    fn last_is_low(&self) -> bool {
+        self.kind == TlbiKind::Asid || self.last >> 55 & 1 == 0
+    }
 
     /// Number of 4 KiB pages in the range (saturating).
     pub fn pages(&self) -> u64 {
@@ -107,12 +121,30 @@ impl Vcpu {
     /// Applies what other PEs queued.
     pub(crate) fn drain_tlbi(&mut self) {
         let shared = self.shared.clone();
-        let (ops, seq) = shared.take_tlbi();
+        let (ops, number) = shared.shoot.take();
+        let current = self.asid();
         for op in &ops {
-            self.apply_tlbi(op);
+            match op.kind {
+                // An address space that is not used here now goes as a whole, so that it is not asked for again.
+                TlbiKind::Asid | TlbiKind::Va if op.asid != current && op.last_is_low() => {
+                    self.apply_tlbi(op);
+                    if op.kind == TlbiKind::Va {
+                        self.apply_tlbi(&TlbiOp { kind: TlbiKind::Asid, asid: op.asid, start: 0, last: u64::MAX });
+                    }
+                    shared.asids.remove(op.asid);
+                }
+                TlbiKind::All => {
+                    self.apply_tlbi(op);
+                    shared.asids.clear();
+                    shared.asids.add(current);
+                }
+                _ => self.apply_tlbi(op),
+            }
         }
         self.vm.stress.point();
-        shared.acknowledge_tlbi(seq);
+        if number != 0 {
+            self.vm.rouse(shared.shoot.applied(number));
+        }
     }
 
     /// TLBI instruction. False: not one.
@@ -123,12 +155,13 @@ impl Vcpu {
         if broadcast && self.vm.vcpus.len() > 1 {
             let vm = self.vm.clone();
             for (i, v) in vm.vcpus.iter().enumerate() {
-                if i != self.index {
+                if i != self.index && v.is_concerned(&op) {
                     vm.stress.point();
                     self.shoot_waits[i] = v.post_tlbi(op);
+                    self.shoot_pending = true;
+                    self.counters.shootdowns += 1;
                 }
             }
-            self.shoot_pending = true;
         }
         true
     }
@@ -147,13 +180,19 @@ impl Vcpu {
                 continue;
             }
             let mut spins = 0u32;
-            while !v.tlbi_done(seq) {
-                if self.shared.req.load(std::sync::atomic::Ordering::Relaxed) & crate::shared::req::SHOOT != 0 {
-                    self.shared.req.fetch_and(!crate::shared::req::SHOOT, std::sync::atomic::Ordering::SeqCst);
+            while !v.shoot.done(seq) {
+                if self.shared.req().load(Ordering::Relaxed) & req::SHOOT != 0 {
+                    self.shared.req().fetch_and(!req::SHOOT, Ordering::SeqCst);
                     self.drain_tlbi();
                 }
                 spins += 1;
-                if spins < 200 { std::hint::spin_loop() } else { std::thread::yield_now() }
+                if spins < ANSWER_SPINS {
+                    std::hint::spin_loop();
+                } else {
+                    // The host runs something else in its place: let it have this processor.
+                    self.counters.shootdown_sleeps += 1;
+                    self.shared.park_for_answer(|| v.shoot.done_or_rouse(seq, self.index), ANSWER_NAP);
+                }
             }
         }
     }

@@ -440,11 +440,35 @@ fn broadcast_tlbi_reaches_the_other_pe() {
     let mut a = crate::Vcpu::new(0, vm.clone(), machine.clone());
     let mut b = crate::Vcpu::new(1, vm.clone(), machine);
     b.tlbi_log = Some(Vec::new());
+    // PE 1 never had ASID 7: it is not asked.
     a.sys(SysEnc::new(1, 0, 8, 3, 1), 0, 7 << 48 | 0x123).unwrap();
+    a.sys(SysEnc::new(1, 0, 8, 3, 2), 0, 7 << 48).unwrap();
+    assert!(
+        !a.shoot_pending && b.shared.req().load(std::sync::atomic::Ordering::SeqCst) & crate::shared::req::SHOOT == 0
+    );
+    // It has it now, and is asked about the upper half whatever the ASID.
+    b.arch.set_sys(Slot::TTBR0_EL1, 7 << 48);
+    b.arch.set_sys(Slot::TCR_EL1, 1 << 36);
+    b.select_context();
+    a.sys(SysEnc::new(1, 0, 8, 3, 1), 0, 7 << 48 | 0x123).unwrap();
+    assert!(a.shoot_pending);
     assert_eq!(b.poll(), None);
     assert_eq!(
         b.tlbi_log.as_ref().unwrap(),
-        &[TlbiOp { kind: TlbiKind::Va, asid: 0, start: 0x12_3000, last: 0x12_3fff }].map(|o| TlbiOp { asid: 7, ..o })
+        &[TlbiOp { kind: TlbiKind::Va, asid: 7, start: 0x12_3000, last: 0x12_3fff }]
     );
     a.complete_tlbi();
+    a.sys(SysEnc::new(1, 0, 8, 3, 1), 0, 9 << 48 | 0xfff_ffff_f123).unwrap();
+    assert!(a.shoot_pending, "the upper half");
+    a.complete_tlbi();
+    // An address space that is not current goes as a whole, and is not asked about again.
+    b.arch.set_sys(Slot::TTBR0_EL1, 8 << 48);
+    b.select_context();
+    b.poll();
+    a.sys(SysEnc::new(1, 0, 8, 3, 1), 0, 7 << 48 | 0x123).unwrap();
+    assert!(a.shoot_pending);
+    b.poll();
+    a.complete_tlbi();
+    a.sys(SysEnc::new(1, 0, 8, 3, 1), 0, 7 << 48 | 0x123).unwrap();
+    assert!(!a.shoot_pending, "nothing of it is left");
 }

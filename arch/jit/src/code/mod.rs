@@ -3,7 +3,7 @@
 //! - `cache` (outside) is the memory, divided into *chunks*. A vCPU fills a chunk of its own, without a lock.
 //! - `directory` says which code stands for which guest code; every vCPU reads it without a lock.
 //! - `links` knows the fragments, their exits, and which exit is patched to lead where.
-//! - `grace` says when what was taken out can be used again.
+//! - [`Grace`] says when what was taken out can be used again.
 //!
 //! Publishing a fragment, linking, and taking out need the one lock of [`CodeSpace`], for well below a microsecond each. Nobody waits for another vCPU:
 //! when no chunk is free yet, the interpreter executes meanwhile.
@@ -16,7 +16,6 @@
 #![expect(unsafe_code, reason = "hands out the right to write a part of the code cache")]
 
 mod directory;
-mod grace;
 mod hash;
 mod links;
 mod slab;
@@ -33,9 +32,9 @@ use crate::cache::{CodeCache, Region};
 use crate::thunks::Thunks;
 use directory::{Directory, Removed, Used};
 use links::Links;
+use protocols::Grace;
 
 pub use directory::PageKey;
-pub use grace::Grace;
 pub use hash::ByPage;
 pub use links::{ExitId, ExitSite};
 
