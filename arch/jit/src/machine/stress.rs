@@ -60,7 +60,7 @@ impl JitCpu {
     pub(super) fn disturb(&mut self) {
         let Some(stress) = &mut self.stress else { return };
         if stress.one_in(4) {
-            self.vcpu.shared.req.fetch_or(req::KICK, Ordering::SeqCst);
+            self.vcpu.shared.req().fetch_or(req::KICK, Ordering::SeqCst);
         }
         if stress.one_in(1000) {
             self.vcpu.apply_tlbi(&TlbiOp::ALL);
