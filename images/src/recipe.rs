@@ -49,6 +49,9 @@ pub enum RecipeError {
     },
 }
 
+/// A file for the guest: its path, its permissions, its contents; a folder has none.
+type Copied = (Vec<u8>, u32, Option<Vec<u8>>);
+
 /// A recipe, as it is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -237,7 +240,7 @@ impl Recipe {
     }
 
     /// The files for the guest: paths below its folder, permissions, contents; folders have none.
-    fn copied(&self) -> Result<Vec<(Vec<u8>, u32, Option<Vec<u8>>)>, RecipeError> {
+    fn copied(&self) -> Result<Vec<Copied>, RecipeError> {
         let mut all = Vec::new();
         for (number, file) in self.files.iter().enumerate() {
             clean_path(file.path.as_bytes())?;
@@ -323,12 +326,7 @@ fn quote(text: &str) -> String {
 
 /// A file, or a folder with all in it, in the order of names. Only contents and the right to execute are taken over: the
 /// rest depends on the host.
-fn copy(
-    source: &Path,
-    path: Vec<u8>,
-    mode: Option<u32>,
-    all: &mut Vec<(Vec<u8>, u32, Option<Vec<u8>>)>,
-) -> Result<(), RecipeError> {
+fn copy(source: &Path, path: Vec<u8>, mode: Option<u32>, all: &mut Vec<Copied>) -> Result<(), RecipeError> {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::PermissionsExt;
     let failed = |error| RecipeError::File { path: source.to_owned(), source: error };

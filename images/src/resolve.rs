@@ -2,7 +2,7 @@
 //! as apt would on an empty system, without recommendations.
 
 mod error;
-mod near;
+pub(crate) mod near;
 
 pub use error::ResolveError;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::deb822;
 
 /// Suites by which a source is recognised as Debian's main archive: any of its suites can be had there.
-const DEBIAN_SUITES: [&str; 12] = [
+pub(super) const DEBIAN_SUITES: [&str; 12] = [
     "buster",
     "bullseye",
     "bookworm",

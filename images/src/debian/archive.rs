@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::apt::AptConfiguration;
+use super::apt::{AptConfiguration, DEBIAN_SUITES};
 use super::mirrors;
 use super::packages::{self, Package, PackageIndex};
 use super::release::{Release, ReleaseError};
@@ -15,6 +15,7 @@ use crate::cache::{Cache, CacheError, Sha256Sum};
 use crate::compression;
 use crate::http::{Client, HttpError};
 use crate::progress::Progress;
+use crate::resolve::near;
 
 /// Greatest size of `InRelease`: that of a stable suite has 150 KB.
 const MAX_RELEASE: u64 = 8 << 20;
@@ -56,6 +57,14 @@ pub enum DebianError {
     /// It cannot be kept.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// There is no such suite.
+    #[error("The mirror has no suite {suite}{near}: check the name (--suite), or name a mirror that has it (--mirror)")]
+    NoSuite {
+        /// The suite.
+        suite: String,
+        /// Names that look like it.
+        near: String,
+    },
     /// The suite lacks an index.
     #[error("Debian {suite} has no packages of {component} for {architecture}: check the suite and the architecture")]
     NoIndex {
@@ -169,7 +178,7 @@ impl Archive {
         let index = PackageIndex::new(&options.architecture);
         let mut archive = Archive { client: options.client.clone(), cache: cache.clone(), sources: Vec::new(), index };
         for suite in &options.suites {
-            archive.add(&opening, suite)?;
+            archive.add(&opening, suite).map_err(|error| no_suite(suite, error))?;
             for more in mirrors::companions(suite).iter().filter(|_| options.updates) {
                 match archive.add(&opening, more) {
                     Err(error @ (DebianError::NoMirror { .. } | DebianError::Http(HttpError::Missing { .. }))) => {
@@ -285,6 +294,18 @@ impl Archive {
     fn no_package(&self, name: &str) -> DebianError {
         let suites: Vec<&str> = self.sources.iter().map(|source| source.suite.as_str()).collect();
         DebianError::NoPackage { name: name.to_owned(), suites: suites.join(", ") }
+    }
+}
+
+/// A mirror that has nothing of a suite means that there is no such suite.
+fn no_suite(suite: &str, error: DebianError) -> DebianError {
+    match error {
+        DebianError::Http(HttpError::Missing { .. }) => {
+            let near = near::names(DEBIAN_SUITES.into_iter(), suite);
+            let near = if near.is_empty() { String::new() } else { format!(" (near: {})", near.join(", ")) };
+            DebianError::NoSuite { suite: suite.to_owned(), near }
+        }
+        error => error,
     }
 }
 

@@ -62,10 +62,8 @@ fn number_inodes(tree: &Tree) -> HashMap<usize, u32> {
     let mut numbers = HashMap::new();
     let mut next = LOST_AND_FOUND + 1;
     for (path, id, _) in tree.iter() {
-        if path.is_empty() {
-            numbers.insert(Tree::index(id), ROOT);
-        } else if !numbers.contains_key(&Tree::index(id)) {
-            numbers.insert(Tree::index(id), next);
+        let number = numbers.entry(Tree::index(id)).or_insert(if path.is_empty() { ROOT } else { next });
+        if *number == next {
             next = next.saturating_add(1);
         }
     }

@@ -49,10 +49,10 @@ pub fn write(disk: &File, size: u64, out: &File) -> io::Result<()> {
                 next += 1;
             }
             out.write_all_at(&buffer, next * CLUSTER)?;
-            l2_table.push(next * CLUSTER | COPIED);
+            l2_table.push((next * CLUSTER) | COPIED);
             next += 1;
         }
-        l1_table.push(if used { at * CLUSTER | COPIED } else { 0 });
+        l1_table.push(if used { (at * CLUSTER) | COPIED } else { 0 });
         if used {
             out.write_all_at(&words(&l2_table), at * CLUSTER)?;
         }

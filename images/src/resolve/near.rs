@@ -1,7 +1,7 @@
 //! Names that look like a wrong one.
 
 /// At most four of `names` that are few changes away from `wanted`, the nearest first.
-pub(super) fn names<'a>(names: impl Iterator<Item = &'a str>, wanted: &str) -> Vec<String> {
+pub(crate) fn names<'a>(names: impl Iterator<Item = &'a str>, wanted: &str) -> Vec<String> {
     let allowed = if wanted.len() < 5 { 1 } else { 2 };
     let distance = |name: &str| {
         if name.len().abs_diff(wanted.len()) > allowed {

@@ -197,7 +197,8 @@ fn a_broken_connection_is_tried_again_and_a_missing_file_is_not() {
     t.server.put("dists/one/InRelease!cut", "");
     t.open(&["one"]).expect("the second try is good");
     assert_eq!(t.server.asked_for("dists/one/InRelease"), 2);
-    assert!(matches!(t.open(&["none"]), Err(DebianError::Http(HttpError::Missing { status: 404, .. }))));
+    assert!(matches!(t.open(&["none"]), Err(DebianError::NoSuite { .. })));
+    assert!(t.open(&["trixi"]).expect_err("no suite").to_string().contains("near: trixie"));
     assert_eq!(t.server.asked_for("dists/none/InRelease"), 1);
 }
 

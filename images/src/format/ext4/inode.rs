@@ -112,7 +112,7 @@ impl RawInode {
     /// How many blocks belong to it; counted in sectors.
     pub(super) fn set_blocks(&mut self, blocks: u64) {
         self.put(28, &((blocks * 8) as u32).to_le_bytes());
-        self.put(116, &((blocks * 8 >> 32) as u16).to_le_bytes());
+        self.put(116, &(((blocks * 8) >> 32) as u16).to_le_bytes());
     }
 
     /// A map with one entry for blocks that are reached over two others.

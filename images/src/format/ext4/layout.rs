@@ -77,8 +77,8 @@ impl Layout {
         if layout.data_blocks() < blocks || layout.inodes_per_group * (layout.groups() as u64) < inodes {
             return Err(invalid(format!(
                 "the files need at least {} MiB, the file system has room for {} MiB",
-                (blocks * BLOCK >> 20) + 1,
-                layout.data_blocks() * BLOCK >> 20
+                ((blocks * BLOCK) >> 20) + 1,
+                (layout.data_blocks() * BLOCK) >> 20
             )));
         }
         Ok(layout)

@@ -145,11 +145,9 @@ fn options(args: &BuildOptionArgs, cache: &Cache) -> Result<BuildOptions, Failur
     let both = |one: &[String], other: &[String]| one.iter().chain(other).cloned().collect::<Vec<_>>();
     options.archive.suites.extend(both(&args.add_suite, &recipe.add_suites));
     options.archive.updates = !args.no_updates;
-    for (given, other) in [(&args.components, &recipe.components)] {
-        let chosen = if given.is_empty() { other } else { given };
-        if !chosen.is_empty() {
-            options.archive.components.clone_from(chosen);
-        }
+    let components = if args.components.is_empty() { &recipe.components } else { &args.components };
+    if !components.is_empty() {
+        options.archive.components.clone_from(components);
     }
     options.archive.mirrors = if args.mirror.is_empty() { recipe.mirrors.clone() } else { args.mirror.clone() };
     options.archive.keyring.clone_from(&args.keyring);
