@@ -14,7 +14,7 @@ use vm_memory::{Bytes as _, GuestAddress};
 
 use crate::bytes::Bytes;
 
-const RAM: u64 = 0x4000_0000;
+pub(crate) const RAM: u64 = 0x4000_0000;
 const RAM_LEN: usize = 1 << 20;
 const SECTORS: usize = 64;
 
@@ -55,7 +55,7 @@ impl Disk for Small {
     }
 }
 
-fn behind_mmio(device: Arc<dyn VirtioDevice>) -> (SharedMemory, Arc<VirtioMmio>) {
+pub(crate) fn behind_mmio(device: Arc<dyn VirtioDevice>) -> (SharedMemory, Arc<VirtioMmio>) {
     let memory = Arc::new(GuestMemory::from_ranges(&[(GuestAddress(RAM), RAM_LEN)]).expect("memory"));
     let transport = VirtioMmio::new(0, device, Arc::clone(&memory), IrqLine::disconnected()).expect("threads");
     (memory, transport)
@@ -63,26 +63,35 @@ fn behind_mmio(device: Arc<dyn VirtioDevice>) -> (SharedMemory, Arc<VirtioMmio>)
 
 /// Brings the device up to `DRIVER_OK` with one queue of 16 entries, with all features.
 fn start(device: &dyn MmioDevice) {
+    start_queue(device, 1, 0);
+}
+
+/// Brings the device up to `DRIVER_OK` with `queues` queues of 16 entries, without some of the first 32 features. The
+/// parts of queue n are at `RAM + n * 0x4000`, 0x1000 apart.
+pub(crate) fn start_queue(device: &dyn MmioDevice, queues: u64, without: u32) {
     let write = |offset, value| device.write(offset, 4, value).expect("a register");
     write(0x70, 1);
     write(0x70, 3);
     for half in 0..2 {
         write(0x14, half);
         write(0x24, half);
-        write(0x20, device.read(0x10, 4).expect("a register"));
+        let offered = device.read(0x10, 4).expect("a register");
+        write(0x20, if half == 0 { offered & !u64::from(without) } else { offered });
     }
     write(0x70, 11);
-    write(0x30, 0);
-    write(0x38, 16);
-    for (register, offset) in [(0x80, 0), (0x90, 0x1000), (0xa0, 0x2000)] {
-        write(register, RAM + offset);
+    for queue in 0..queues {
+        write(0x30, queue);
+        write(0x38, 16);
+        for (register, offset) in [(0x80, 0), (0x90, 0x1000), (0xa0, 0x2000)] {
+            write(register, RAM + queue * 0x4000 + offset);
+        }
+        write(0x44, 1);
     }
-    write(0x44, 1);
     write(0x70, 15);
 }
 
 /// Waits until the worker sleeps, or for a moment: requests of any length are done in far less.
-fn settle(device: &VirtioMmio) {
+pub(crate) fn settle(device: &VirtioMmio) {
     let start = Instant::now();
     device.pause();
     assert!(start.elapsed() < Duration::from_secs(20), "a request does not end");

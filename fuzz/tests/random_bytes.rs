@@ -109,3 +109,18 @@ fn virtio_blk() {
 fn virtio_pci() {
     run(fuzz::virtio_pci);
 }
+
+#[test]
+fn virtio_net() {
+    run(fuzz::virtio_net);
+}
+
+#[test]
+fn nat() {
+    run(fuzz::nat);
+}
+
+#[test]
+fn dhcp() {
+    run(fuzz::dhcp);
+}

@@ -152,8 +152,8 @@ pub struct RunArgs {
     /// A network card (repeatable): user, tap:NAME, fd:NUMBER, socket:PATH or none, then [,mac=MAC][,mtu=N][,pcap=FILE][,offloads=off]
     ///
     /// user is a network without any right on the host: DHCP, DNS, TCP, UDP and ping, at QEMU's addresses (guest 10.0.2.15, gateway 10.0.2.2).
-    /// It takes hostfwd=tcp|udp:[ADDR]:PORT-[ADDR]:PORT (tcp:127.0.0.1:2222-:22 leads to the guest's ssh) and allow-host (10.0.2.2 is the host's
-    /// loopback). tap is an interface of the host; socket is a cable to another vmm with the same PATH; pcap captures what the card sees.
+    /// It takes hostfwd=tcp|udp:[ADDR]:PORT-[ADDR]:PORT (tcp:127.0.0.1:2222-:22 leads to the guest's ssh), allow-host (10.0.2.2 is the host's
+    /// loopback) and dns=ADDR[:PORT]. tap is an interface of the host; socket is a cable to another vmm with the same PATH; pcap captures what the card sees.
     #[arg(long, value_name = "BACKEND[,..]", value_parser = net::parse)]
     pub net: Vec<Option<NetConfig>>,
     /// How the guest reaches its virtio devices: pci (PCIe, MSI-X, ITS) or mmio

@@ -10,8 +10,7 @@ use super::disk::split;
 use crate::machine::net::{Cable, NetConfig};
 
 const BACKENDS: &str = "user, tap:NAME, fd:NUMBER, socket:PATH or none";
-const KEYS: &str =
-    "mac=MAC, mtu=N, pcap=FILE, offloads=on|off; for user also hostfwd=tcp|udp:[ADDR]:PORT-[ADDR]:PORT, allow-host";
+const KEYS: &str = "mac=MAC, mtu=N, pcap=FILE, offloads=on|off; for user also hostfwd=tcp|udp:[ADDR]:PORT-[ADDR]:PORT, allow-host, dns=ADDR[:PORT]";
 
 /// Reads the option; `None` is no card. A comma in a path is written twice.
 pub fn parse(text: &str) -> Result<Option<NetConfig>, String> {
@@ -20,7 +19,7 @@ pub fn parse(text: &str) -> Result<Option<NetConfig>, String> {
     let (name, argument) = backend.split_once(':').map_or((backend.as_str(), None), |(name, rest)| (name, Some(rest)));
     let cable = match (name, argument) {
         ("none", None) => return parts.next().map_or(Ok(None), |part| Err(format!("{part:?}: none takes no keys"))),
-        ("user", None) => Cable::User { allow_host: false, forwards: Vec::new() },
+        ("user", None) => Cable::User { allow_host: false, forwards: Vec::new(), dns: None },
         ("tap", Some(name)) if !name.is_empty() => Cable::Tap(name.to_owned()),
         ("fd", Some(number)) => Cable::TapFd(number.parse().map_err(|_| format!("fd:{number}: not a number"))?),
         ("socket", Some(path)) if !path.is_empty() => Cable::Socket(path.into()),
@@ -47,6 +46,7 @@ fn add(net: &mut NetConfig, part: &str) -> Result<(), String> {
         ("allow-host", None | Some("on"), Cable::User { allow_host, .. }) => *allow_host = true,
         ("allow-host", Some("off"), Cable::User { allow_host, .. }) => *allow_host = false,
         ("hostfwd", Some(rule), Cable::User { forwards, .. }) => forwards.push(forward(rule)?),
+        ("dns", Some(server), Cable::User { dns, .. }) => *dns = Some(name_server(server)?),
         _ => return Err(format!("{part:?} is not known here; after the back end come {KEYS}")),
     }
     Ok(())
@@ -68,6 +68,11 @@ fn forward(rule: &str) -> Result<Forward, String> {
     Ok(Forward { tcp, host, guest })
 }
 
+fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let alone = text.parse().map(|address: IpAddr| SocketAddr::new(address, 53));
+    alone.or_else(|_| text.parse()).map_err(|_| format!("dns={text}: expected ADDR or ADDR:PORT"))
+}
+
 fn place(text: &str, default: IpAddr) -> Option<SocketAddr> {
     let (address, port) = text.rsplit_once(':')?;
     let address = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
@@ -81,11 +86,13 @@ mod tests {
 
     #[test]
     fn back_ends_and_keys() {
-        let net = parse("user,hostfwd=tcp::2222-:22,hostfwd=udp:0.0.0.0:53-10.0.2.16:5353,allow-host,mtu=9000")
-            .unwrap()
-            .unwrap();
-        let Cable::User { allow_host, forwards } = net.cable else { panic!("{net:?}") };
+        let net =
+            parse("user,hostfwd=tcp::2222-:22,hostfwd=udp:0.0.0.0:53-10.0.2.16:5353,allow-host,mtu=9000,dns=192.0.2.1")
+                .unwrap()
+                .unwrap();
+        let Cable::User { allow_host, forwards, dns } = net.cable else { panic!("{net:?}") };
         assert!(allow_host);
+        assert_eq!(dns, Some(([192, 0, 2, 1], 53).into()));
         assert_eq!(
             forwards[0],
             Forward { tcp: true, host: ([127, 0, 0, 1], 2222).into(), guest: ([10, 0, 2, 15], 22).into() }
@@ -119,6 +126,7 @@ mod tests {
             ("user,mac=01:00:00:00:00:00", "one card"),
             ("user,mac=5:4", "Ethernet address"),
             ("user,mtu=60", "1280"),
+            ("user,dns=home", "ADDR:PORT"),
             ("none,mtu=1500", "no keys"),
         ] {
             assert!(parse(text).unwrap_err().contains(word), "{text}: {:?}", parse(text));

@@ -1,5 +1,6 @@
 //! The network cards of a machine: from options to back ends.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use devices::net::Backend;
@@ -27,6 +28,8 @@ pub enum Cable {
         allow_host: bool,
         /// Ports of the host that lead to the guest.
         forwards: Vec<Forward>,
+        /// Where questions for addresses go; `None`: to the host's name servers.
+        dns: Option<SocketAddr>,
     },
     /// The host's tap device of this name.
     Tap(String),
@@ -71,10 +74,10 @@ impl NetConfig {
 
     fn backend(&self, mac: Mac) -> Result<Box<dyn Backend>, Failure> {
         Ok(match &self.cable {
-            Cable::User { allow_host, forwards } => {
+            Cable::User { allow_host, forwards, dns } => {
                 allow_many_files();
                 let mut config = UserConfig::new(mac);
-                (config.allow_host, config.forwards) = (*allow_host, forwards.clone());
+                (config.allow_host, config.forwards, config.dns) = (*allow_host, forwards.clone(), *dns);
                 config.mtu = self.mtu.unwrap_or(config.mtu);
                 Box::new(UserNet::new(config).map_err(|e| match e {
                     UserError::Listen { .. } => Failure::usage(format!("--net: {}", explain(&e))),
