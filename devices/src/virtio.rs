@@ -8,6 +8,7 @@
 pub mod blk;
 pub mod chain;
 pub mod common;
+pub mod console;
 pub mod device;
 #[cfg(test)]
 mod hostile;
@@ -24,6 +25,7 @@ mod worker;
 pub use crate::memory::{GuestMemory, SharedMemory};
 pub use blk::VirtioBlk;
 pub use chain::{Chain, ChainError};
+pub use console::VirtioConsole;
 pub use device::{QueueHandler, Served, VirtioDevice};
 pub use mmio::VirtioMmio;
 pub use net::VirtioNet;

@@ -22,7 +22,7 @@ fn boot(cpus: u32, options: &[&str]) -> Shell {
 
 /// Waits for the address that DHCP gives.
 fn wait_for_address(shell: &mut Shell) {
-    let wait = "for i in $(seq 100); do ip route | grep -q default && break; sleep 0.2; done; ip -4 addr show eth0; ip route; cat /etc/resolv.conf";
+    let wait = "for i in $(seq 100); do ip route | grep -q default && ip -6 addr show eth0 | grep fec0 | grep -qv tentative && break; sleep 0.2; done; ip -4 addr show eth0; ip route; cat /etc/resolv.conf";
     let text = shell.command(wait);
     for expected in ["inet 10.0.2.15/24", "default via 10.0.2.2", "nameserver 10.0.2.3"] {
         assert!(text.contains(expected), "{text}");
@@ -93,7 +93,7 @@ fn user_network(transport: &str) {
     shell.command(&format!("nc 10.0.2.2 {to} </tmp/got"));
     assert!(server.join().expect("served") == data, "the bytes differ");
 
-    shell.command("(echo from the guest | nc -l -p 80 >/dev/null) &");
+    shell.command("(echo from the guest | nc -l -p 80 >/dev/null) & true");
     assert_eq!(ask(forwarded), b"from the guest\n");
 
     let refused = shell.command(&format!("nc -w 5 10.0.2.2 {} </dev/null; echo status $?", free_port()));
@@ -161,7 +161,7 @@ fn two_machines_on_one_cable() {
     assert!(ping.contains(" 0% packet loss"), "{ping}");
     second.command("head -c 20000000 /dev/urandom >/tmp/data");
     let expected = second.command("md5sum </tmp/data");
-    first.command("(nc -l -p 99 >/tmp/data; touch /tmp/done) &");
+    first.command("(nc -l -p 99 >/tmp/data; touch /tmp/done) & true");
     second.command("sleep 1; nc 192.168.9.1 99 </tmp/data");
     let got = first.command("for i in $(seq 100); do [ -e /tmp/done ] && break; sleep 0.2; done; md5sum </tmp/data");
     assert_eq!(got, expected);

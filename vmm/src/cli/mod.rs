@@ -19,6 +19,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use devices::disk::Injection;
+use devices::virtio::console::{MAX_NAME, PortOptions};
 
 use crate::console::ConsoleKind;
 use crate::console::terminal;
@@ -159,6 +160,11 @@ pub struct RunArgs {
     /// How the guest reaches its virtio devices: pci (PCIe, MSI-X, ITS) or mmio
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Transport::Pci)]
     pub transport: Transport,
+    /// A port of a virtio console (repeatable), with a unix socket on the host: NAME=PATH
+    ///
+    /// The guest finds it as /dev/virtio-ports/NAME; hvc0 is a console, /dev/hvc0.
+    #[arg(long, value_name = "NAME=PATH", value_parser = parse_port)]
+    pub port: Vec<PortOptions>,
     /// Faults of disks, for tests of a guest (repeatable): blk[N]:eio@SECTORS, enospc, short, slow@MS, flush-fail
     #[arg(long, value_name = "FAULT", value_parser = clap::value_parser!(Injection))]
     pub inject: Vec<Injection>,
@@ -233,6 +239,15 @@ fn parse_guest(text: &str) -> Result<String, String> {
 fn parse_save(text: &str) -> Result<SaveAfter, String> {
     let (seconds, file) = text.split_once(':').ok_or("expected SECS:FILE")?;
     Ok(SaveAfter { after: parse_seconds(seconds)?, file: file.into() })
+}
+
+fn parse_port(text: &str) -> Result<PortOptions, String> {
+    let (name, path) = text.split_once('=').ok_or("expected NAME=PATH")?;
+    let fits = (1..=MAX_NAME).contains(&name.len());
+    if !fits || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')) || path.is_empty() {
+        return Err(format!("{text:?}: expected NAME=PATH with a name of letters, digits, '.', '-' and '_'"));
+    }
+    Ok(PortOptions { name: name.to_owned(), socket: path.into() })
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -331,6 +346,8 @@ mod tests {
             "vmm run --timeout -1",
             "vmm run --engine fast",
             "vmm run --trace nothing",
+            "vmm run --port hvc0",
+            "vmm run --port a/b=/tmp/x",
             "vmm run --jit-opt no-magic",
             "vmm run debian-demo --kernel K",
         ] {

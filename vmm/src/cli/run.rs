@@ -39,6 +39,7 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
             transport: args.transport,
             disks: args.disk.clone(),
             nets: args.net.iter().flatten().cloned().collect(),
+            ports: args.port.clone(),
             rng: !args.no_rng,
             faults: args.inject.clone(),
         },

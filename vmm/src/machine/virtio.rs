@@ -8,8 +8,9 @@ use devices::gic::its;
 use devices::pci::host::BUS_LEN;
 use devices::pci::{PciFunction, PciHost};
 use devices::virtio::blk::{BlkOptions, MAX_QUEUES, Rates, SERIAL_LEN};
+use devices::virtio::console::{MAX_PORTS, PortOptions};
 use devices::virtio::pci::Slot;
-use devices::virtio::{VirtioBlk, VirtioDevice, VirtioMmio, VirtioPci, VirtioRng};
+use devices::virtio::{VirtioBlk, VirtioConsole, VirtioDevice, VirtioMmio, VirtioPci, VirtioRng};
 use devices::{Bus, IrqLine, MmioDevice, WiredOr};
 use firmware::BoardDescription;
 use firmware::fdt::{PcieDescription, Peripheral, Region, Trigger, VirtioSlot};
@@ -82,6 +83,8 @@ pub struct VirtioConfig {
     pub disks: Vec<DiskConfig>,
     /// Network cards: `eth0` and so on.
     pub nets: Vec<NetConfig>,
+    /// Ports of a virtio console, if there are any.
+    pub ports: Vec<PortOptions>,
     /// A source of entropy.
     pub rng: bool,
     /// Faults on purpose.
@@ -91,7 +94,7 @@ pub struct VirtioConfig {
 impl VirtioConfig {
     /// Number of devices.
     pub fn devices(&self) -> usize {
-        self.disks.len() + self.nets.len() + usize::from(self.rng)
+        self.disks.len() + self.nets.len() + usize::from(!self.ports.is_empty()) + usize::from(self.rng)
     }
 
     /// Checks what can be checked without opening anything; messages name the options.
@@ -101,6 +104,14 @@ impl VirtioConfig {
                 "{} virtio devices are asked for, this machine has room for {}",
                 self.devices(),
                 self.room()
+            )));
+        }
+        let twice = |(index, port): (usize, &PortOptions)| {
+            self.ports.iter().take(index).any(|one| one.name == port.name || one.socket == port.socket)
+        };
+        if self.ports.len() > MAX_PORTS || self.ports.iter().enumerate().any(twice) {
+            return Err(Failure::usage(format!(
+                "--port: at most {MAX_PORTS} ports, each with a name and a socket of its own"
             )));
         }
         for disk in &self.disks {
@@ -163,6 +174,11 @@ impl VirtioConfig {
         }
         for (index, net) in self.nets.iter().enumerate() {
             devices.push(Arc::new(net.open(index)?));
+        }
+        if !self.ports.is_empty() {
+            let console = VirtioConsole::new(&self.ports)
+                .map_err(|e| Failure::usage(format!("--port: the sockets cannot be made: {e}")))?;
+            devices.push(Arc::new(console));
         }
         if self.rng {
             devices.push(Arc::new(VirtioRng::new()));
