@@ -4,6 +4,8 @@
 //! of a chain by itself, read-only and locked as the image is, and lets the crate open none; and a chain is followed only
 //! if the user said that the image is a qcow2.
 
+mod sound;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -225,6 +227,7 @@ fn read_backing(file: &File) -> io::Result<Backing> {
     if features & FEATURE_DATA_FILE != 0 {
         return Err(invalid("its data is in another file; put it into one with qemu-img convert"));
     }
+    sound::check(file, &head)?;
     parse_backing(&head).ok_or_else(|| invalid("its header is cut short or makes no sense"))
 }
 

@@ -188,6 +188,66 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(more_cases(300))]
+
+    /// A sound image in which some bytes are changed, mostly in its tables: whatever it says, nothing panics or ends never.
+    #[test]
+    fn damaged_images_fail_or_work(
+        damage in prop::collection::vec((prop_oneof![0usize..120, 0x1000usize..0x1040, 0x2000usize..0x2020,
+            0x3000usize..0x3040, 0x4000usize..0x4200, 0usize..0x7000], any::<u8>()), 1..6),
+    ) {
+        let mut bytes = sound_image();
+        for (at, value) in damage {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+        }
+        let folder = Folder::new();
+        std::fs::write(folder.path("a.qcow2"), &bytes).unwrap();
+        // No backing file: its name could be that of anything.
+        if let Ok(disk) = open(&DiskOptions::new(folder.path("a.qcow2"))) {
+            let mut out = vec![0; 0x3000];
+            for at in [0, 0x1000, 0x10_0000, disk.size().saturating_sub(0x3000)] {
+                let _ = disk.read(at, &mut out);
+                let _ = disk.write(at, &out[..0x1000]);
+                let _ = disk.discard(at, 0x2000);
+                let _ = disk.write_zeroes(at, 0x2000, false);
+            }
+            let _ = disk.flush();
+        }
+    }
+}
+
+#[test]
+fn tables_that_lead_out_of_the_file_are_refused() {
+    let folder = Folder::new();
+    // Reference count table, L1 table, an L1 entry, a cluster size; each led to endless work or worse.
+    for (at, value) in [(0x33, 0x30), (0x2b, 0x30), (0x30, 1), (0x17, 63), (0x17, 8), (0x3b, 0xff)] {
+        let mut bytes = sound_image();
+        bytes[at] = value;
+        std::fs::write(folder.path("a.qcow2"), &bytes).unwrap();
+        folder.refused(&folder.options("a.qcow2"));
+    }
+}
+
+/// An image with clusters of 4 KiB and some data.
+fn sound_image() -> Vec<u8> {
+    static IMAGE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    IMAGE
+        .get_or_init(|| {
+            let folder = Folder::new();
+            folder.create("a.qcow2", &["-o", "cluster_size=4096"]);
+            let disk = folder.open("a.qcow2");
+            disk.write(0, &pattern(1, 0x2000)).unwrap();
+            disk.write(1 << 20, &pattern(2, 0x1000)).unwrap();
+            disk.flush().unwrap();
+            drop(disk);
+            std::fs::read(folder.path("a.qcow2")).unwrap()
+        })
+        .clone()
+}
+
 /// One step of an image's file.
 #[derive(Clone, Debug)]
 enum Logged {
