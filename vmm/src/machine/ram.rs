@@ -1,9 +1,12 @@
 //! Guest RAM: one anonymous mapping that costs host memory only where the guest touches it.
-#![expect(unsafe_code, reason = "madvise, and handing the mapping to the processing elements, are unsafe by nature")]
+#![expect(
+    unsafe_code,
+    reason = "mmap, madvise, and handing the mapping to the processing elements, are unsafe by nature"
+)]
 
 use std::sync::Arc;
 
-use vm_memory::mmap::{GuestRegionMmap, MmapRegion, MmapRegionBuilder};
+use vm_memory::mmap::{GuestRegionMmap, MmapRegion};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::layout;
@@ -15,6 +18,51 @@ pub struct GuestRam {
     memory: Arc<GuestMemoryMmap>,
     host: usize,
     size: u64,
+    _pages: Arc<HostPages>,
+}
+
+/// Guest and host addresses are alike below this: only then can KVM map what the host has as a huge page as one.
+const ALIGNMENT: usize = 2 << 20;
+const PROTECTION: i32 = libc::PROT_READ | libc::PROT_WRITE;
+const FLAGS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+
+/// Host pages at a multiple of [`ALIGNMENT`]. The addresses stay mapped to the end of the process, as devices' threads may
+/// end later than the machine; the memory is given back when the machine goes.
+#[derive(Debug)]
+struct HostPages {
+    start: usize,
+    bytes: usize,
+}
+
+impl HostPages {
+    fn map(bytes: usize) -> std::io::Result<HostPages> {
+        let longer = bytes.checked_add(ALIGNMENT).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let address = unsafe { libc::mmap(std::ptr::null_mut(), longer, PROTECTION, FLAGS, -1, 0) };
+        if address == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error());
+        }
+        let first = address.addr();
+        let start = first.next_multiple_of(ALIGNMENT);
+        let (head, tail) = (start - first, ALIGNMENT - (start - first));
+        // Failing to give back address space is no harm.
+        if head != 0 {
+            // SAFETY: the beginning of the mapping just made, which nobody uses.
+            unsafe { libc::munmap(address, head) };
+        }
+        if tail != 0 {
+            // SAFETY: the end of the mapping just made, which nobody uses.
+            unsafe { libc::munmap((start + bytes) as *mut libc::c_void, tail) };
+        }
+        Ok(HostPages { start, bytes })
+    }
+}
+
+impl Drop for HostPages {
+    fn drop(&mut self) {
+        // SAFETY: the range is the mapping of `map`; its pages read as zeros from now on, to whoever still looks.
+        unsafe { libc::madvise(self.start as *mut libc::c_void, self.bytes, libc::MADV_DONTNEED) };
+    }
 }
 
 impl GuestRam {
@@ -27,19 +75,17 @@ impl GuestRam {
             ))
         };
         let bytes = usize::try_from(size).map_err(|e| failed(e.to_string()))?;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        let region: MmapRegion = MmapRegionBuilder::new(bytes)
-            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
-            .with_mmap_flags(flags)
-            .build()
-            .map_err(|e| failed(e.to_string()))?;
+        let pages = HostPages::map(bytes).map_err(|e| failed(e.to_string()))?;
+        // SAFETY: the pages are a mapping of this size with these properties, which stays to the end of the process.
+        let region = unsafe { MmapRegion::build_raw(pages.start as *mut u8, bytes, PROTECTION, FLAGS) };
+        let region: MmapRegion = region.map_err(|e| failed(e.to_string()))?;
         let host = region.as_ptr().addr();
         // SAFETY: the range is exactly the mapping just made; MADV_HUGEPAGE changes no contents. Failure (no THP) costs speed only.
         unsafe { libc::madvise(region.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
         let region =
             GuestRegionMmap::new(region, GuestAddress(layout::RAM)).ok_or_else(|| failed("it wraps".into()))?;
         let memory = GuestMemoryMmap::from_regions(vec![region]).map_err(|e| failed(e.to_string()))?;
-        Ok(GuestRam { memory: Arc::new(memory), host, size })
+        Ok(GuestRam { memory: Arc::new(memory), host, size, _pages: Arc::new(pages) })
     }
 
     /// Number of bytes.
@@ -124,6 +170,15 @@ mod tests {
         small.memory().write_obj(7u64, GuestAddress(layout::RAM)).unwrap();
         let resident = small.resident().unwrap();
         assert!((4096..=4 << 20).contains(&resident), "{resident}");
+    }
+
+    #[test]
+    fn huge_pages_fit_guest_and_host() {
+        for _ in 0..3 {
+            let ram = GuestRam::new(16 << 20).unwrap();
+            assert_eq!(ram.host as u64 % (2 << 20), layout::RAM % (2 << 20));
+            ram.memory().write_obj(7u64, GuestAddress(layout::RAM + (16 << 20) - 8)).unwrap();
+        }
     }
 
     #[test]

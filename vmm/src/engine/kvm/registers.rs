@@ -25,7 +25,7 @@ mod offset {
 }
 
 const fn core(size: u64, offset: u64) -> u64 {
-    ARM64 | size | CORE | offset / 4
+    ARM64 | size | CORE | (offset / 4)
 }
 
 const fn system(op0: u64, op1: u64, crn: u64, crm: u64, op2: u64) -> u64 {
@@ -145,6 +145,8 @@ mod tests {
         assert!(is_wide_system_or_firmware(MIDR) && is_wide_system_or_firmware(0x6030_0000_0014_0000));
         assert!(!is_wide_system_or_firmware(PC) && !is_wide_system_or_firmware(FPCR));
         assert_eq!((x(0), PC), (0x6030_0000_0010_0000, 0x6030_0000_0010_0040));
+        assert_eq!((SP_EL0, PSTATE), (0x6030_0000_0010_003e, 0x6030_0000_0010_0042));
+        assert_eq!((SP_EL1, PHYSICAL_COUNT), (0x6030_0000_0010_0044, 0x6030_0000_0013_df01));
         assert_eq!((v(0), FPSR, FPCR), (0x6040_0000_0010_0054, 0x6020_0000_0010_00d4, 0x6020_0000_0010_00d5));
     }
 

@@ -98,6 +98,8 @@ fn the_emulated_controllers_state_goes_through_the_kernel_and_back() {
     }
     let Ok(read) = Distributor::read(&kernel, 224);
     assert_eq!(read, distributor);
+    assert!(read.report().lines().any(|line| line.contains("INTID 37:") && line.contains("line-high")));
+    assert!(!redistributors.iter().any(Redistributor::has_lpis));
     let other = Gic::new(2, 224, Arc::new(Nobody)).unwrap();
     let wrap = |version: &Value, state: Value| serde_json::json!({ "version": version["version"], "state": state });
     other.distributor().load(&wrap(&before, serde_json::to_value(read).unwrap())).unwrap();
