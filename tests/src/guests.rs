@@ -12,6 +12,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// When the compiler is missing or refuses the program.
 #[must_use]
 pub fn build(name: &str) -> PathBuf {
+    build_with(name, &[])
+}
+
+/// As [`build`], with these macros (`NAME=VALUE`).
+///
+/// # Panics
+/// When the compiler is missing or refuses the program.
+#[must_use]
+pub fn build_with(name: &str, macros: &[String]) -> PathBuf {
     let sources = crate_dir().join("guests");
     // Tests run in parallel, as threads and as processes: each builds under a name of its own and renames.
     static BUILDS: AtomicU32 = AtomicU32::new(0);
@@ -20,6 +29,7 @@ pub fn build(name: &str) -> PathBuf {
     let partial = build_dir().join(format!("{name}.{}.{build}.partial", std::process::id()));
     let mut gcc = CROSS_GCC.command();
     gcc.args(["-O2", "-ffreestanding", "-nostdlib", "-static", "-mgeneral-regs-only", "-mstrict-align", "-fno-pic"])
+        .args(macros.iter().map(|m| format!("-D{m}")))
         .args(["-Wall", "-Werror", "-Wl,--build-id=none,--no-warn-rwx-segments", "-T"])
         .arg(sources.join("link.ld"))
         .args([sources.join("start.S"), sources.join("guest.c"), sources.join(format!("{name}.c"))])

@@ -1,28 +1,34 @@
 //! Bare-metal guests on every engine: what the processing element, the GIC, the timers and PSCI do, checked from inside.
 
+use std::path::Path;
 use std::time::Duration;
-use tests::guests::{build, verdict};
+use tests::guests::{build, build_with, verdict};
 use tests::monitor::{ENGINES, run_with};
 use tests::process;
 
 fn passes(name: &str, cpus: u32) {
     let elf = build(name);
     for engine in ENGINES {
-        let finished = process::run(
-            run_with(engine).args(["--cpus", &cpus.to_string(), "--memory", "512M", "--kernel"]).arg(&elf),
-            Duration::from_secs(120),
-        );
-        let verdict = verdict(&finished.stdout);
-        assert!(
-            finished.status.code() == Some(0)
-                && verdict.is_some_and(|verdict| verdict.failed == 0 && verdict.passed > 0),
-            "{name} on {engine} with {cpus} vCPUs: {}\n{}\n{}",
-            finished.status,
-            finished.stdout,
-            finished.stderr
-        );
-        println!("{name} on {engine}, {cpus} vCPUs: {verdict:?} in {:.2?}", finished.elapsed);
+        passes_on(engine, name, &elf, cpus, 120);
     }
+}
+
+/// The console.
+fn passes_on(engine: &str, name: &str, elf: &Path, cpus: u32, seconds: u64) -> String {
+    let finished = process::run(
+        run_with(engine).args(["--cpus", &cpus.to_string(), "--memory", "512M", "--kernel"]).arg(elf),
+        Duration::from_secs(seconds),
+    );
+    let verdict = verdict(&finished.stdout);
+    assert!(
+        finished.status.code() == Some(0) && verdict.is_some_and(|verdict| verdict.failed == 0 && verdict.passed > 0),
+        "{name} on {engine} with {cpus} vCPUs: {}\n{}\n{}",
+        finished.status,
+        finished.stdout,
+        finished.stderr
+    );
+    println!("{name} on {engine}, {cpus} vCPUs: {verdict:?} in {:.2?}", finished.elapsed);
+    finished.stdout
 }
 
 #[test]
@@ -83,4 +89,24 @@ fn many_processors() {
 #[test]
 fn code_and_mappings_that_change_under_other_processors() {
     passes("races", 3);
+}
+
+/// `LITMUS_ITERATIONS=1000000` asks for more than the 100000 of each test.
+#[test]
+fn memory_order() {
+    let iterations = std::env::var("LITMUS_ITERATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000u64);
+    let seconds = 4 * iterations.div_ceil(100_000);
+    let elf = build_with("litmus", &[format!("ITERATIONS={iterations}"), format!("SECONDS={seconds}")]);
+    let parallel = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+    for engine in ENGINES {
+        for cpus in [2, 4] {
+            let console = passes_on(engine, "litmus", &elf, cpus, 60 * seconds);
+            // Generated code on two processors does reorder a store with a later load: the test can see reordering.
+            let reorders = console
+                .lines()
+                .filter_map(|l| l.trim().strip_prefix("SB plain, allowed: seen "))
+                .any(|l| !l.starts_with("0 "));
+            assert!(reorders || engine != "jit" || cpus > 2 || !parallel, "nothing was reordered:\n{console}");
+        }
+    }
 }
