@@ -364,7 +364,9 @@ impl Contexts {
             for c in self.el0.iter_mut().filter(|c| any_asid || high || c.space.asid == op.asid) {
                 c.context.remove_pages(first, last);
             }
-            remove_slots(&mut hot.l0_el0, first, last, self.empty);
+            if self.el0_slots_used {
+                remove_slots(&mut hot.l0_el0, first, last, self.empty);
+            }
         }
         self.el1.remove_pages(first, last);
         remove_slots(&mut hot.l0_el1, first, last, self.empty);
@@ -381,6 +383,14 @@ impl Contexts {
 }
 
 fn remove_slots(slots: &mut [Slot], first: u64, last: u64, empty: Slot) {
+    if first == last {
+        // One page, the common case: tags compare without their top byte.
+        let same = |page: u64| (page ^ first) << 8 == 0;
+        for s in slots.iter_mut().filter(|s| same(s.rpage) | same(s.wpage)) {
+            *s = empty;
+        }
+        return;
+    }
     for s in slots {
         if (first..=last).contains(&canonical(s.rpage)) || (first..=last).contains(&canonical(s.wpage)) {
             *s = empty;

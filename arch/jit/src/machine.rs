@@ -490,14 +490,16 @@ impl JitCpu {
     /// fragment: so changed code is left to [`JitCpu::safepoint`], and an ISB behind it finds it not followed yet.
     fn sync(&mut self) {
         if self.vcpu.tlbi_log.as_ref().is_some_and(|l| !l.is_empty()) {
-            let ops = self.vcpu.tlbi_log.replace(Vec::new()).unwrap_or_default();
-            for op in &ops {
+            let mut ops = self.vcpu.tlbi_log.replace(Vec::new()).unwrap_or_default();
+            for op in ops.drain(..) {
                 self.counters.tlbi += 1;
-                if let Some((first, last)) = self.contexts.apply(op, &mut self.hot) {
+                if let Some((first, last)) = self.contexts.apply(&op, &mut self.hot) {
                     self.counters.links_cut += self.code.cut(first, last) as u64;
                     self.second.remove(first, last);
                 }
             }
+            // With its allocation.
+            self.vcpu.tlbi_log = Some(ops);
         }
         let odd = fpstate::is_odd(self.vcpu.arch.fpcr);
         if odd != self.fp_odd {

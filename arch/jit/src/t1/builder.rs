@@ -9,6 +9,7 @@ use crate::thunks::Thunks;
 
 use super::analysis::InsnInfo;
 use super::flags::Flags;
+use super::groups::{Detour, Group};
 use super::regs::ENV;
 
 /// What of the machine state a fragment is specialised for.
@@ -118,6 +119,10 @@ pub struct Builder<'a> {
     pub optimise: Optimisations,
     /// If instructions are counted: index of the first that the code does not have counted yet.
     pub counted: Option<usize>,
+    /// The group of accesses that the current instruction is in.
+    pub group: Option<Group>,
+    /// To be emitted behind the fragment.
+    pub detours: Vec<Detour>,
     /// For a lockstep run: loops are left after some passes.
     pub lockstep: bool,
     /// Interpreter calls emitted on the hot path.

@@ -51,6 +51,9 @@ impl Builder<'_> {
     /// Check an access at base register `rn` (31 = SP) plus `offset`; answers the host operand. RDX holds the addend, RAX the base if it is
     /// not pinned, RCX is free. EFLAGS are gone: call [`Builder::begin`] with `clobbers` before.
     pub fn access_at(&mut self, rn: u8, offset: i64, access: &Access) -> Mem {
+        if let Some(g) = self.group {
+            return self.grouped(g, rn, offset);
+        }
         let base = or_sp(rn);
         self.start_access();
         let Ok(disp) = i32::try_from(offset) else {
@@ -129,7 +132,7 @@ impl Builder<'_> {
     }
 
     /// The slot of the current site: displacement from the environment.
-    fn slot(&self, el0: bool) -> i32 {
+    pub fn slot(&self, el0: bool) -> i32 {
         let site = self.pc_offset() >> 2;
         // Sites near each other get different slots; the page number does not matter, so that code stays position independent.
         let own = self.optimise.has(Optimisation::Slots);

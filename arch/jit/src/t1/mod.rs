@@ -11,6 +11,7 @@ pub mod flags;
 mod fp_flags;
 #[cfg(test)]
 mod golden;
+pub mod groups;
 pub mod lower;
 pub mod mem;
 pub mod pure;
@@ -157,6 +158,8 @@ impl Translator {
             host: request.host,
             optimise: request.optimise,
             counted: request.count.then_some(0),
+            group: None,
+            detours: Vec::new(),
             lockstep: request.lockstep,
             interp_calls: 0,
         };
@@ -223,31 +226,48 @@ fn emit(b: &mut Builder<'_>) {
             b.i += 1;
             continue;
         }
-        b.resume = None;
-        b.retry = None;
-        b.interp = None;
-        let insn = b.insns[b.i];
-        let written = b.before_writes(&insn);
-        if !lower::lower(b, &insn) {
-            if ends_fragment(&insn) || insn == Insn::Isb {
-                b.interp_end();
-            } else {
-                b.interp_call();
-            }
-        }
-        if let Some(resume) = b.resume {
-            b.a.bind(resume);
-        }
-        b.after_writes(written);
-        if !b.ended && !b.optimise.has(Optimisation::FlagFusion) {
-            b.store_flags();
-            b.flags = Flags::STORED;
-        }
+        b.begin_group();
+        emit_one(b);
+        b.step_group();
         b.i += 1;
     }
     if !b.ended {
         let end = i64::from(b.start) + 4 * b.insns.len() as i64;
         b.i -= 1;
         b.fall_through(end);
+    }
+    for detour in std::mem::take(&mut b.detours) {
+        b.begin_detour(&detour);
+        for i in detour.first..=detour.last {
+            if !b.info[i].dead {
+                b.i = i;
+                emit_one(b);
+            }
+        }
+        b.a.jmp(detour.end);
+    }
+}
+
+/// The current instruction, alone or with those behind it that are fused with it.
+fn emit_one(b: &mut Builder<'_>) {
+    b.resume = None;
+    b.retry = None;
+    b.interp = None;
+    let insn = b.insns[b.i];
+    let written = b.before_writes(&insn);
+    if !lower::lower(b, &insn) {
+        if ends_fragment(&insn) || insn == Insn::Isb {
+            b.interp_end();
+        } else {
+            b.interp_call();
+        }
+    }
+    if let Some(resume) = b.resume {
+        b.a.bind(resume);
+    }
+    b.after_writes(written);
+    if !b.ended && !b.optimise.has(Optimisation::FlagFusion) {
+        b.store_flags();
+        b.flags = Flags::STORED;
     }
 }

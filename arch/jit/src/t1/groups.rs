@@ -1,0 +1,233 @@
+//! Groups: neighbouring accesses at one base register, all loads or all stores, share one check of the page they lie on.
+//!
+//! The first member checks the bytes from the lowest to the highest that the group accesses, and leaves the host address of its base in RDX; the others only access. Where
+//! the check fails (another page, a page crossing, a misaligned SP) the code goes to a *detour* behind the fragment: the same instructions once more, each with a
+//! check of its own, and back behind the group. Between the members stand at most additions of constants, which leave RDX alone. Nothing in a
+//! group can fault or leave the fragment, so no TLB maintenance comes in between.
+
+use isa::insn::{AddrMode, Insn};
+
+use crate::asm::{Alu, Cc, Gpr, Label, Mem, Sz};
+use crate::env;
+use crate::optimisations::Optimisation;
+
+use super::builder::Builder;
+use super::flags::Flags;
+use super::regs::{ENV, SP, or_sp};
+
+/// Most bytes from the lowest to the highest that a group accesses.
+const SPAN: i64 = 256;
+/// Most instructions of a group.
+const LENGTH: usize = 12;
+
+/// A group being emitted.
+#[derive(Clone, Copy, Debug)]
+pub struct Group {
+    first: usize,
+    /// Index of the last member.
+    pub last: usize,
+    /// Lowest byte accessed, from the base before the group.
+    low: i64,
+    /// Bytes from there to the highest.
+    span: i64,
+    write: bool,
+    /// What write-back has added to the base so far.
+    moved: i64,
+    detour: Label,
+    /// Bound behind the group, where the detour comes back.
+    pub end: Label,
+}
+
+/// The same instructions with a check each.
+#[derive(Debug)]
+pub struct Detour {
+    /// Where it begins.
+    pub label: Label,
+    /// Where it ends.
+    pub end: Label,
+    /// First instruction.
+    pub first: usize,
+    /// Last instruction.
+    pub last: usize,
+    flags: Flags,
+    sp_aligned: bool,
+    zero_above: [u32; 2],
+}
+
+/// One access of a group.
+struct Member {
+    write: bool,
+    base: u8,
+    /// From the base before the instruction.
+    offset: i64,
+    bytes: i64,
+    /// What write-back adds.
+    step: i64,
+    /// It loads its own base: the last of its group.
+    ends: bool,
+}
+
+fn member(insn: &Insn, vectors: bool) -> Option<Member> {
+    let (write, mode, rn, offset, bytes, loads): (bool, AddrMode, u8, i64, u32, [u8; 2]) = match *insn {
+        Insn::LoadImm { size, unpriv: false, mode, rt, rn, offset, .. } => {
+            (false, mode, rn, offset, size.bytes(), [rt, rt])
+        }
+        Insn::StoreImm { size, unpriv: false, mode, rn, offset, .. } => {
+            (true, mode, rn, offset, size.bytes(), [31, 31])
+        }
+        Insn::LoadPair { size, mode, rt, rt2, rn, offset, .. } => {
+            (false, mode, rn, offset.into(), 2 * size.bytes(), [rt, rt2])
+        }
+        Insn::StorePair { size, mode, rn, offset, .. } => (true, mode, rn, offset.into(), 2 * size.bytes(), [31, 31]),
+        Insn::SimdLoadImm { width, mode, rn, offset, .. } if vectors => {
+            (false, mode, rn, offset.into(), width.bytes(), [31, 31])
+        }
+        Insn::SimdStoreImm { width, mode, rn, offset, .. } if vectors => {
+            (true, mode, rn, offset.into(), width.bytes(), [31, 31])
+        }
+        Insn::SimdLoadPair { width, mode, rn, offset, .. } if vectors => {
+            (false, mode, rn, offset.into(), 2 * width.bytes(), [31, 31])
+        }
+        Insn::SimdStorePair { width, mode, rn, offset, .. } if vectors => {
+            (true, mode, rn, offset.into(), 2 * width.bytes(), [31, 31])
+        }
+        _ => return None,
+    };
+    let own = rn != 31 && loads.contains(&rn);
+    // A load into its own base with write-back is the interpreter's.
+    if own && mode != AddrMode::Offset {
+        return None;
+    }
+    Some(Member {
+        write,
+        base: or_sp(rn),
+        offset: if mode == AddrMode::PostIndex { 0 } else { offset },
+        bytes: bytes.into(),
+        step: if mode == AddrMode::Offset { 0 } else { offset },
+        ends: own,
+    })
+}
+
+/// True if the instruction may stand in a group at `base`: its code leaves RDX and the base alone.
+fn stands_between(insn: &Insn, base: u8) -> bool {
+    match *insn {
+        Insn::Nop => true,
+        Insn::AddSubImm { setflags: false, rd, .. } => or_sp(rd) != base,
+        _ => false,
+    }
+}
+
+impl Builder<'_> {
+    fn member_at(&self, i: usize) -> Option<Member> {
+        let vectors = !self.mode.fp_trap && self.optimise.has(Optimisation::VectorCode);
+        self.insns.get(i).and_then(|insn| member(insn, vectors))
+    }
+
+    /// Begin a group with the current instruction, if there is one. Call before anything of the instruction is emitted.
+    pub fn begin_group(&mut self) {
+        // Counting goes along one path only.
+        let off = self.mode.strict || self.counted.is_some() || !self.optimise.has(Optimisation::AccessGroups);
+        if self.group.is_some() || off {
+            return;
+        }
+        let Some(leader) = self.member_at(self.i).filter(|m| !m.ends) else { return };
+        let (mut low, mut high) = (leader.offset, leader.offset + leader.bytes);
+        let (mut moved, mut last) = (leader.step, self.i);
+        for i in self.i + 1..self.insns.len().min(self.i + LENGTH) {
+            if self.labels.get(i).copied().flatten().is_some() {
+                break;
+            }
+            if self.info.get(i).is_some_and(|info| info.dead) {
+                continue;
+            }
+            let Some(m) = self.member_at(i) else {
+                if stands_between(&self.insns[i], leader.base) {
+                    continue;
+                }
+                break;
+            };
+            let at = moved + m.offset;
+            let (l, h) = (low.min(at), high.max(at + m.bytes));
+            if m.base != leader.base || m.write != leader.write || h - l > SPAN {
+                break;
+            }
+            (low, high, last) = (l, h, i);
+            moved += m.step;
+            if m.ends {
+                break;
+            }
+        }
+        if last == self.i {
+            return;
+        }
+        let (detour, end) = (self.a.label(), self.a.label());
+        self.detours.push(Detour {
+            label: detour,
+            end,
+            first: self.i,
+            last,
+            flags: self.flags,
+            sp_aligned: self.sp_aligned,
+            zero_above: self.zero_above,
+        });
+        let (span, write) = (high - low, leader.write);
+        self.group = Some(Group { first: self.i, last, low, span, write, moved: 0, detour, end });
+    }
+
+    /// The current instruction is emitted: its write-back, and the end of the group.
+    pub fn step_group(&mut self) {
+        let Some(mut g) = self.group else { return };
+        g.moved += self.member_at(self.i).map_or(0, |m| m.step);
+        self.group = Some(g);
+        if self.i == g.last {
+            self.a.bind(g.end);
+            self.group = None;
+        }
+    }
+
+    /// The operand of an access in a group. The first one checks. Leaves RDX = host address of the base as it was before the group.
+    pub fn grouped(&mut self, g: Group, rn: u8, offset: i64) -> Mem {
+        if self.i == g.first {
+            self.check_group(g, or_sp(rn));
+        }
+        Mem::b(Gpr::RDX, i32::try_from(g.moved + offset).unwrap_or(0))
+    }
+
+    fn check_group(&mut self, g: Group, base: u8) {
+        // What the instruction's start has put away is put away: the check below changes EFLAGS.
+        let flags = self.flags;
+        if let Some(d) = self.detours.last_mut() {
+            d.flags = flags;
+        }
+        let slot = self.slot(!self.mode.el1);
+        let n = self.r(base, Gpr::RAX);
+        if base == SP && !self.sp_aligned {
+            self.a.test_imm(Sz::B, n, 15);
+            self.a.jcc(Cc::Ne, g.detour);
+            self.sp_aligned = true;
+        }
+        let low = i32::try_from(g.low).unwrap_or(0);
+        if low == 0 {
+            self.a.mov(Sz::Q, Gpr::RCX, n);
+        } else {
+            self.a.lea(Sz::Q, Gpr::RCX, Mem::b(n, low));
+        }
+        let page = if g.write { env::SLOT_WPAGE } else { env::SLOT_RPAGE };
+        self.a.alu(Alu::Sub, Sz::Q, Gpr::RCX, Mem::b(ENV, slot + page));
+        self.a.alu_imm(Alu::Cmp, Sz::Q, Gpr::RCX, i32::try_from(4096 - g.span).unwrap_or(0));
+        self.a.jcc(Cc::A, g.detour);
+        self.a.load(Sz::Q, Gpr::RDX, Mem::b(ENV, slot + env::SLOT_ADDEND));
+        self.a.lea(Sz::Q, Gpr::RDX, Mem::bi(n, Gpr::RDX, 0, 0));
+    }
+
+    /// Before the instructions of a detour: what was known before the group.
+    pub fn begin_detour(&mut self, d: &Detour) {
+        self.a.bind(d.label);
+        self.flags = d.flags;
+        self.sp_aligned = d.sp_aligned;
+        self.zero_above = d.zero_above;
+    }
+}
+
+#[cfg(test)]
+mod tests;
