@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use devices::disk::Disk;
-use devices::virtio::blk::{BlkOptions, VirtioBlk};
-use devices::virtio::{GuestMemory, SharedMemory, VirtioDevice, VirtioMmio, VirtioRng};
 use devices::pci::{MsiSink, PciFunction as _, PciHost};
 use devices::virtio::VirtioPci;
+use devices::virtio::blk::{BlkOptions, VirtioBlk};
 use devices::virtio::pci::Slot;
+use devices::virtio::{GuestMemory, SharedMemory, VirtioDevice, VirtioMmio, VirtioRng};
 use devices::{IrqLine, MmioDevice};
 use vm_memory::{Bytes as _, GuestAddress};
 
@@ -144,11 +144,8 @@ impl MsiSink for Nowhere {
 /// Any accesses to an entropy source behind a PCI function: configuration space by ECAM, BARs wherever they are put.
 pub fn virtio_pci(data: &[u8]) {
     let memory = Arc::new(GuestMemory::from_ranges(&[(GuestAddress(RAM), RAM_LEN)]).expect("memory"));
-    let slot = Slot {
-        requester_id: PciHost::requester_id(0),
-        messages: Arc::new(Nowhere),
-        intx: IrqLine::disconnected(),
-    };
+    let slot =
+        Slot { requester_id: PciHost::requester_id(0), messages: Arc::new(Nowhere), intx: IrqLine::disconnected() };
     let function = VirtioPci::new(Arc::new(VirtioRng::new()), Arc::clone(&memory), slot).expect("threads");
     let host = PciHost::new(vec![Arc::clone(&function) as _]);
     let (ecam, window) = (host.ecam(), host.window(0x1000_0000));
