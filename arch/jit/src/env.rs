@@ -11,15 +11,18 @@ use crate::tlb::{Context, Slot};
 pub const BIAS: i32 = 128;
 
 /// Slots per Exception level.
-pub const SLOTS: u32 = 128;
+pub const SLOTS: u32 = 512;
 /// Bytes of one slot.
 pub const SLOT_BYTES: u32 = size_of::<Slot>() as u32;
 /// Fields of a slot.
 pub const SLOT_RPAGE: i32 = offset_of!(Slot, rpage) as i32;
 /// See [`Slot`].
 pub const SLOT_WPAGE: i32 = offset_of!(Slot, wpage) as i32;
-/// See [`Slot`].
-pub const SLOT_ADDEND: i32 = offset_of!(Slot, addend) as i32;
+/// From a page of a slot to its addend.
+pub const PAGE_TO_ADDEND: i32 = offset_of!(Slot, raddend) as i32 - SLOT_RPAGE;
+const _: () = assert!(SLOT_WPAGE + PAGE_TO_ADDEND == offset_of!(Slot, waddend) as i32);
+// The cold path passes a slot's displacement as an unsigned number.
+const _: () = assert!(L0_EL0 > 0 && L0_EL1 > 0);
 
 const ARCH: usize = offset_of!(JitCpu, vcpu) + offset_of!(Vcpu, arch);
 const HOT: usize = offset_of!(JitCpu, hot);
@@ -71,6 +74,8 @@ pub const PC_PAGE: i32 = hot(offset_of!(Hot, pc_page));
 pub const REQ: i32 = hot(offset_of!(Hot, req));
 /// A zero.
 pub const ZERO: i32 = hot(offset_of!(Hot, zero));
+/// The addend of the empty half of a slot.
+pub const EMPTY_ADDEND: i32 = hot(offset_of!(Hot, empty_addend));
 /// Context of EL0.
 pub const CTX_EL0: i32 = hot(offset_of!(Hot, ctx_el0));
 /// Context of EL1.
@@ -123,13 +128,11 @@ pub const L0_EL0: i32 = hot(offset_of!(Hot, l0_el0));
 pub const L0_EL1: i32 = hot(offset_of!(Hot, l0_el1));
 
 /// Jump cache hash: `((va >> JC_SHIFT) ^ va) & JC_MASK` is four times the index.
-pub const JC_SHIFT: u8 = 11;
+pub const JC_SHIFT: u8 = 13;
 /// See [`JC_SHIFT`].
 pub const JC_MASK: i32 = ((crate::tlb::JC_ENTRIES - 1) << 2) as i32;
 
-/// First-level read table in a context.
-pub const CTX_READS: i32 = offset_of!(Context, reads) as i32;
-/// First-level write table in a context.
-pub const CTX_WRITES: i32 = offset_of!(Context, writes) as i32;
+/// First-level table in a context.
+pub const CTX_PAGES: i32 = offset_of!(Context, pages) as i32;
 
 const _: () = assert!(offset_of!(Context, jumps) == 0 && x(0) == -128 && SP == 120);

@@ -24,7 +24,7 @@ use crate::t1::Translator;
 use crate::t1::builder::Mode;
 use crate::t1::flags::{from_nzcv, to_nzcv};
 use crate::thunks::{self, Helpers, reason};
-use crate::tlb::{Context, Entry, Slot, l1_index};
+use crate::tlb::{Context, Slot, l1_index};
 
 /// What can be chosen about the translator.
 #[derive(Clone, Debug)]
@@ -155,6 +155,8 @@ pub struct Hot {
     pub clock: *const Published,
     /// A zero.
     pub zero: u64,
+    /// The addend of the empty half of a slot.
+    pub empty_addend: u64,
     /// Not 0: a store-release was a plain store, so a load-acquire needs a fence first.
     pub fence: u64,
     /// Context of EL0.
@@ -258,6 +260,7 @@ impl JitCpu {
             clock: std::ptr::from_ref(vcpu.vm.clock.published()),
             changes_seen: 0,
             zero: 0,
+            empty_addend: empty.waddend,
             fence: 0,
             ctx_el0: contexts.nothing(),
             ctx_el1: contexts.el1(),
@@ -548,20 +551,17 @@ impl JitCpu {
         }
         let Some(host) = self.vcpu.vm.ram.host(t.pa & !0xfff, 4096) else { return false };
         let page = va & !0xfff;
-        let entry = Entry { page, addend: (host.addr() as u64).wrapping_sub(page) };
+        let addend = (host.addr() as u64).wrapping_sub(page);
+        let scratch = std::ptr::from_ref(&*self.scratch).addr() as u64;
         let pan = self.vcpu.arch.pan;
         self.make_room(page);
         let context = self.contexts.for_fill(va, &t, el0, pan, &mut self.hot);
-        let i = l1_index(va);
-        context.reads[i] = entry;
-        if t.writable {
-            context.writes[i] = entry;
-        }
+        context.pages[l1_index(va)] = Slot::of_page(page, addend, t.writable, scratch);
         let high = va >> 55 & 1 != 0;
         let plain = if el0 { !high && !unprivileged } else { !high || t.global };
         if plain && self.shared.options.optimise.has(Optimisation::SecondTlb) {
             let number = self.hot.inline.contexts[0][usize::from(high)];
-            self.second.insert(page, number, t.writable, entry.addend);
+            self.second.insert(page, number, t.writable, addend);
         }
         true
     }

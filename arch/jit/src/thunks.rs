@@ -2,14 +2,14 @@
 
 use std::mem::offset_of;
 
-use crate::asm::{Alu, Asm, AsmError, Cc, Gpr, Label, Mem, Shift, Sz};
+use crate::asm::{Alu, Asm, AsmError, Cc, Gpr, Label, Mem, Shift, Sz, Xmm};
 use crate::contexts::LOCAL_LIMIT;
 use crate::env;
 use crate::exceptions;
 use crate::second;
 use crate::t1::flags::from_nzcv;
 use crate::t1::regs::{CTX, ENV, PINNED, PINNED_V, home, home_v};
-use crate::tlb::{EMPTY_PAGE, L1_ENTRIES};
+use crate::tlb::{EMPTY_PAGE, L1_ENTRIES, Slot};
 
 /// Why generated code returned to the dispatcher.
 pub mod reason {
@@ -55,10 +55,10 @@ pub struct Thunks {
     pub interp: u64,
     /// Jumped to with RAX = offset in page: execute there by the interpreter and go on with whatever comes.
     pub interp_end: u64,
-    /// Called with RCX = VA, RAX = info, RDX = slot.
-    pub miss_read: u64,
+    /// Called with RCX = VA, RAX = info, RDX = slot: a load missed its slot of EL0, EL1.
+    pub miss_read: [u64; 2],
     /// As `miss_read`, for stores.
-    pub miss_write: u64,
+    pub miss_write: [u64; 2],
     /// Jumped to with RAX = offset in page: leave with `pc` there.
     pub leave_at: u64,
     /// Jumped to with RAX = offset in page, RDX = reason | immediate << 8: leave for the instruction there.
@@ -209,15 +209,12 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunk
     a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 16);
     a.jmp(leave);
 
-    for write in [false, true] {
-        let entry = at(a);
-        if write {
-            t.miss_write = entry;
-        } else {
-            t.miss_read = entry;
+    for (write, entries) in [(false, &mut t.miss_read), (true, &mut t.miss_write)] {
+        for (el1, entry) in entries.iter_mut().enumerate() {
+            *entry = at(a);
+            miss(a, write, el1 == 0, helpers);
+            after_helper(a);
         }
-        miss(a, write, helpers);
-        after_helper(a);
     }
     for (swapped, entry) in t.fp_flags.iter_mut().enumerate() {
         *entry = at(a);
@@ -242,8 +239,11 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunk
     Ok((hot.to_vec(), t))
 }
 
+/// log2 of the size of an entry of the first-level table.
+const ENTRY_SHIFT: u8 = size_of::<Slot>().trailing_zeros() as u8;
+
 /// Probe the first-level table, then the second-level one, and refill the slot; falls into the call of the helper on a miss, with the return address at [rsp + 8] behind it.
-fn miss(a: &mut Asm, write: bool, helpers: &Helpers) {
+fn miss(a: &mut Asm, write: bool, el0: bool, helpers: &Helpers) {
     let (rax, rcx, rdx, rsi, rdi) = (Gpr::RAX, Gpr::RCX, Gpr::RDX, Gpr::RSI, Gpr::RDI);
     let tmp = |n: i32| Mem::b(ENV, env::TMP + n * 8);
     let (slow, second) = (a.label(), a.label());
@@ -252,46 +252,39 @@ fn miss(a: &mut Asm, write: bool, helpers: &Helpers) {
     a.store(Sz::Q, tmp(2), rdx);
     a.push(rsi);
     a.push(rdi);
-    // Does it cross the page?
-    a.mov(Sz::D, rsi, rax);
-    a.shift_imm(Shift::Shr, Sz::D, rsi, 12);
-    a.movzx(Sz::B, rsi, rsi);
-    a.mov(Sz::D, rdi, rcx);
-    a.alu_imm(Alu::And, Sz::D, rdi, 4095);
-    a.alu(Alu::Add, Sz::D, rsi, rdi);
-    a.alu_imm(Alu::Cmp, Sz::D, rsi, 4096);
-    a.jcc(Cc::A, slow);
-    a.load(Sz::Q, rdi, Mem::b(ENV, env::CTX_EL1));
-    a.test_imm(Sz::D, rax, 1 << 21);
-    a.cmov(Cc::Ne, Sz::Q, rdi, Mem::b(ENV, env::CTX_EL0));
-    a.mov(Sz::D, rsi, rcx);
-    a.shift_imm(Shift::Shr, Sz::D, rsi, 12);
-    a.alu_imm(Alu::And, Sz::D, rsi, L1_ENTRIES as i32 - 1);
-    a.shift_imm(Shift::Shl, Sz::D, rsi, 4);
-    a.mov(Sz::Q, rdx, rcx);
-    a.alu_imm(Alu::And, Sz::Q, rdx, -4096);
-    let table = if write { env::CTX_WRITES } else { env::CTX_READS };
-    a.alu(Alu::Cmp, Sz::Q, rdx, Mem::bi(rdi, rsi, 0, table));
+    // RSI = address, RDI = its page, RCX = the entry.
+    a.mov(Sz::Q, rsi, rcx);
+    a.mov(Sz::Q, rdi, rcx);
+    a.alu_imm(Alu::And, Sz::Q, rdi, -4096);
+    a.shift_imm(Shift::Shr, Sz::Q, rcx, 12 - ENTRY_SHIFT);
+    a.alu_imm(Alu::And, Sz::D, rcx, (L1_ENTRIES as i32 - 1) << ENTRY_SHIFT);
+    a.alu(Alu::Add, Sz::Q, rcx, Mem::b(ENV, if el0 { env::CTX_EL0 } else { env::CTX_EL1 }));
+    let tag = if write { env::SLOT_WPAGE } else { env::SLOT_RPAGE };
+    a.alu(Alu::Cmp, Sz::Q, rdi, Mem::b(rcx, env::CTX_PAGES + tag));
     a.jcc(Cc::Ne, second);
-    let refill = a.here();
-    a.movsx(Sz::D, Sz::Q, rcx, tmp(2));
-    a.load(Sz::Q, rax, Mem::bi(rdi, rsi, 0, table + 8));
-    a.store(Sz::Q, Mem::bi(ENV, rcx, 0, env::SLOT_ADDEND), rax);
-    a.store(Sz::Q, Mem::bi(ENV, rcx, 0, env::SLOT_RPAGE), rdx);
-    if write {
-        a.store(Sz::Q, Mem::bi(ENV, rcx, 0, env::SLOT_WPAGE), rdx);
-    } else {
-        a.mov_imm(rax, EMPTY_PAGE);
-        a.alu(Alu::Cmp, Sz::Q, rdx, Mem::bi(rdi, rsi, 0, env::CTX_WRITES));
-        a.cmov(Cc::E, Sz::Q, rax, rdx);
-        a.store(Sz::Q, Mem::bi(ENV, rcx, 0, env::SLOT_WPAGE), rax);
+    let found = a.here();
+    // Does it cross the page?
+    a.shift_imm(Shift::Shr, Sz::D, rax, 12);
+    a.movzx(Sz::B, rax, rax);
+    a.alu(Alu::Sub, Sz::D, rsi, rdi);
+    a.alu(Alu::Add, Sz::D, rax, rsi);
+    a.alu_imm(Alu::Cmp, Sz::D, rax, 4096);
+    a.jcc(Cc::A, slow);
+    // The entry becomes the slot. No access site keeps anything in XMM0 and XMM1: the helper would lose it.
+    for (half, register) in [(0, Xmm(0)), (16, Xmm(1))] {
+        a.vload(register, Mem::b(rcx, env::CTX_PAGES + half));
+        a.vstore(Mem::bi(ENV, rdx, 0, half), register);
     }
     a.pop(rdi);
     a.pop(rsi);
     a.ret();
     a.bind(second);
-    probe_second(a, write, slow);
-    a.jmp(refill);
+    a.mov(Sz::Q, rsi, rcx);
+    probe_second(a, write, el0, slow);
+    a.mov(Sz::Q, rcx, rsi);
+    a.load(Sz::Q, rsi, tmp(1));
+    a.load(Sz::Q, rax, tmp(0));
+    a.jmp(found);
     a.bind(slow);
     a.pop(rdi);
     a.pop(rsi);
@@ -300,27 +293,24 @@ fn miss(a: &mut Asm, write: bool, helpers: &Helpers) {
     call_helper(a, helpers.miss);
 }
 
-/// Move a page from the second level into the first, as `JitCpu::fill` enters it. RDX = page, RAX = info, RDI = context, RSI = offset of the entry in a first-level
-/// table; RAX and RCX are used.
-fn probe_second(a: &mut Asm, write: bool, slow: Label) {
-    let (rax, rcx, rdx, rsi, rdi) = (Gpr::RAX, Gpr::RCX, Gpr::RDX, Gpr::RSI, Gpr::RDI);
-    let (with_el1, tagged, read_only, done, pan_set) = (a.label(), a.label(), a.label(), a.label(), a.label());
-    a.mov(Sz::Q, rcx, rdx);
+/// Move a page from the second level into the first, as `JitCpu::fill` enters it. RDI = page, RSI = context plus the offset of the entry; RAX and RCX are used.
+fn probe_second(a: &mut Asm, write: bool, el0: bool, slow: Label) {
+    let (rax, rcx, rsi, rdi) = (Gpr::RAX, Gpr::RCX, Gpr::RSI, Gpr::RDI);
+    let (read_only, entered, done, pan_set) = (a.label(), a.label(), a.label(), a.label());
+    a.mov(Sz::Q, rcx, rdi);
     a.shift_imm(Shift::Shr, Sz::Q, rcx, 55);
     a.alu_imm(Alu::And, Sz::D, rcx, 1);
-    a.test_imm(Sz::D, rax, 1 << 21);
-    a.jcc(Cc::E, with_el1);
-    // Accesses of EL1 with EL0's rights, and of EL0 to the upper half, are the helper's.
-    a.movzx(Sz::B, rax, Mem::b(ENV, env::EL));
-    a.alu(Alu::Or, Sz::D, rax, rcx);
-    a.jcc(Cc::Ne, slow);
-    a.load(Sz::Q, rcx, Mem::b(ENV, env::CONTEXTS));
-    a.jmp(tagged);
-    a.bind(with_el1);
-    a.load(Sz::Q, rcx, Mem::bi(ENV, rcx, 3, env::CONTEXTS));
-    a.bind(tagged);
-    a.alu(Alu::Or, Sz::Q, rcx, rdx);
-    a.mov(Sz::D, rax, rdx);
+    if el0 {
+        // Accesses of EL1 with EL0's rights, and of EL0 to the upper half, are the helper's.
+        a.movzx(Sz::B, rax, Mem::b(ENV, env::EL));
+        a.alu(Alu::Or, Sz::D, rax, rcx);
+        a.jcc(Cc::Ne, slow);
+        a.load(Sz::Q, rcx, Mem::b(ENV, env::CONTEXTS));
+    } else {
+        a.load(Sz::Q, rcx, Mem::bi(ENV, rcx, 3, env::CONTEXTS));
+    }
+    a.alu(Alu::Or, Sz::Q, rcx, rdi);
+    a.mov(Sz::D, rax, rdi);
     a.shift_imm(Shift::Shr, Sz::D, rax, 12);
     a.alu_imm(Alu::And, Sz::D, rax, second::SETS as i32 - 1);
     const _: () = assert!(size_of::<second::Set>() == 64);
@@ -344,17 +334,25 @@ fn probe_second(a: &mut Asm, write: bool, slow: Label) {
     if write {
         a.jcc(Cc::E, slow);
     }
-    a.store(Sz::Q, Mem::bi(rdi, rsi, 0, env::CTX_READS), rdx);
-    a.store(Sz::Q, Mem::bi(rdi, rsi, 0, env::CTX_READS + 8), rax);
+    let entry = |field: i32| Mem::b(rsi, env::CTX_PAGES + field);
+    a.store(Sz::Q, entry(env::SLOT_RPAGE), rdi);
+    a.store(Sz::Q, entry(env::SLOT_RPAGE + env::PAGE_TO_ADDEND), rax);
     a.jcc(Cc::E, read_only);
-    a.store(Sz::Q, Mem::bi(rdi, rsi, 0, env::CTX_WRITES), rdx);
-    a.store(Sz::Q, Mem::bi(rdi, rsi, 0, env::CTX_WRITES + 8), rax);
+    a.store(Sz::Q, entry(env::SLOT_WPAGE), rdi);
+    a.store(Sz::Q, entry(env::SLOT_WPAGE + env::PAGE_TO_ADDEND), rax);
+    a.jmp(entered);
     a.bind(read_only);
+    a.mov_imm(rcx, EMPTY_PAGE);
+    a.store(Sz::Q, entry(env::SLOT_WPAGE), rcx);
+    a.load(Sz::Q, rcx, Mem::b(ENV, env::EMPTY_ADDEND));
+    a.store(Sz::Q, entry(env::SLOT_WPAGE + env::PAGE_TO_ADDEND), rcx);
+    a.bind(entered);
+    if el0 {
+        return;
+    }
     // In the lower half of the EL1 context: it leaves with the address space, and when PAN is set if it was made without.
-    a.bit_imm(4, Sz::Q, rdx, 55);
+    a.bit_imm(4, Sz::Q, rdi, 55);
     a.jcc(Cc::B, done);
-    a.test_imm(Sz::D, Mem::b(ENV, env::TMP), 1 << 21);
-    a.jcc(Cc::Ne, done);
     a.alu_imm(Alu::Cmp, Sz::B, Mem::b(ENV, env::PAN), 0);
     a.jcc(Cc::Ne, pan_set);
     a.store_imm(Sz::B, Mem::b(ENV, env::PAN_OPEN), 1);
@@ -362,7 +360,7 @@ fn probe_second(a: &mut Asm, write: bool, slow: Label) {
     a.load(Sz::Q, rcx, Mem::b(ENV, env::LOCAL));
     a.alu_imm(Alu::Cmp, Sz::D, rcx, LOCAL_LIMIT as i32);
     a.jcc(Cc::Ae, done);
-    a.mov(Sz::Q, rax, rdx);
+    a.mov(Sz::Q, rax, rdi);
     a.shift_imm(Shift::Shl, Sz::Q, rax, 8);
     a.shift_imm(Shift::Shr, Sz::Q, rax, 8);
     a.store(Sz::Q, Mem::bi(ENV, rcx, 3, env::LOCAL + 8), rax);

@@ -130,8 +130,10 @@ fn host_names() -> BTreeMap<u64, &'static str> {
     for (address, name) in [
         (t.interp, "interp"),
         (t.interp_end, "interp_end"),
-        (t.miss_read, "miss_read"),
-        (t.miss_write, "miss_write"),
+        (t.miss_read[0], "miss_read_el0"),
+        (t.miss_read[1], "miss_read_el1"),
+        (t.miss_write[0], "miss_write_el0"),
+        (t.miss_write[1], "miss_write_el1"),
         (t.leave_at, "leave_at"),
         (t.leave_for, "leave_for"),
         (t.exit_slow, "exit_slow"),
@@ -158,8 +160,8 @@ fn thunks() -> Thunks {
         enter: next(),
         interp: next(),
         interp_end: next(),
-        miss_read: next(),
-        miss_write: next(),
+        miss_read: [next(), next()],
+        miss_write: [next(), next()],
         leave_at: next(),
         leave_for: next(),
         exit_slow: next(),
@@ -208,7 +210,7 @@ fn environment(at: i32) -> String {
         let span = (env::SLOTS * env::SLOT_BYTES).cast_signed();
         if (base..base + span).contains(&at) {
             let (n, field) = ((at - base) / env::SLOT_BYTES.cast_signed(), (at - base) % env::SLOT_BYTES.cast_signed());
-            return format!("slot{n}{}", [".rpage", ".wpage", ".addend", "?"][field as usize / 8]);
+            return format!("slot{n}{}", [".rpage", ".raddend", ".wpage", ".waddend"][field as usize / 8]);
         }
     }
     let table = at - env::CONSTANTS;

@@ -216,7 +216,7 @@ impl Builder<'_> {
         self.a.alu(Alu::Sub, Sz::Q, Gpr::RCX, Mem::b(ENV, slot + page));
         self.a.alu_imm(Alu::Cmp, Sz::Q, Gpr::RCX, i32::try_from(4096 - g.span).unwrap_or(0));
         self.a.jcc(Cc::A, g.detour);
-        self.a.load(Sz::Q, Gpr::RDX, Mem::b(ENV, slot + env::SLOT_ADDEND));
+        self.a.load(Sz::Q, Gpr::RDX, Mem::b(ENV, slot + page + env::PAGE_TO_ADDEND));
         self.a.lea(Sz::Q, Gpr::RDX, Mem::bi(n, Gpr::RDX, 0, 0));
     }
 

@@ -104,7 +104,7 @@ impl Builder<'_> {
         self.a.alu_imm(Alu::Cmp, Sz::Q, Gpr::RCX, 4096 - i32::try_from(access.size).unwrap_or(64));
         let cold = self.a.label();
         self.a.jcc(Cc::A, cold);
-        self.a.load(Sz::Q, Gpr::RDX, Mem::b(ENV, slot + env::SLOT_ADDEND));
+        self.a.load(Sz::Q, Gpr::RDX, Mem::b(ENV, slot + page + env::PAGE_TO_ADDEND));
 
         let resume = self.resume_label();
         let retry = self.retry_label();
@@ -114,7 +114,8 @@ impl Builder<'_> {
         self.cold_store_flags();
         self.a.mov_imm(Gpr::RAX, u64::from(info_word(self.pc_offset(), access, el0)));
         self.a.mov_imm(Gpr::RDX, u64::from(slot.cast_unsigned()));
-        self.a.call_abs(if access.write { self.thunks.miss_write } else { self.thunks.miss_read });
+        let miss = if access.write { self.thunks.miss_write } else { self.thunks.miss_read };
+        self.a.call_abs(miss[usize::from(!el0)]);
         // The thunk returns here to try again; behind this jump if the interpreter has done the instruction.
         self.a.jmp_long(retry);
         self.a.jmp(resume);
