@@ -5,9 +5,10 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use firmware::fdt::FdtPatch;
-use firmware::{BoardDescription, Kernel, KernelKind, Limits, Placement};
+use firmware::{BoardDescription, Kernel, Placement};
 use vm_memory::{Bytes, GuestAddress};
 
+use super::kernel_file::KernelFile;
 use super::layout;
 use super::made_initrd;
 use super::ram::GuestRam;
@@ -36,7 +37,7 @@ pub struct BootSource {
 
 /// Everything needed to fill RAM, as often as the machine is reset.
 pub struct Boot {
-    kernel: Kernel,
+    kernel: KernelFile,
     initrd: Option<Initrd>,
     /// What the kernel is told; `None`: what the user's tree says.
     command_line: Option<String>,
@@ -95,14 +96,10 @@ pub fn command_line(append: Option<&str>) -> Result<String, Failure> {
 impl Boot {
     /// Opens and checks the files.
     pub fn open(source: &BootSource, vcpus: usize, pmu: bool, virtio: &VirtioConfig) -> Result<Boot, Failure> {
-        let path = &source.kernel;
-        let limits = Limits::default();
-        let file = firmware::read_file(path, "--kernel", limits.max_size).map_err(|e| Failure::usage(explain(&e)))?;
-        let kernel = firmware::parse_kernel(file, &limits)
-            .map_err(|e| Failure::usage(format!("--kernel {}: {}", path.display(), explain(&e))))?;
+        let kernel = KernelFile::open(&source.kernel)?;
         let initrd = match source.initrd.as_deref() {
             Some(path) => Some(Initrd::open(path)?),
-            None => made_initrd(source, &kernel, virtio)?,
+            None => kernel.with(|kernel| made_initrd(source, kernel, virtio))?,
         };
         let user_tree = source.dtb.as_deref().map(read_tree).transpose()?;
         let keeps_its_own = user_tree.is_some() && source.append.is_none();
@@ -111,15 +108,8 @@ impl Boot {
     }
 
     /// One line about the kernel for `--stats` and reports.
-    pub fn describe(&self) -> String {
-        let kind = match self.kernel.kind() {
-            KernelKind::Image => "arm64 Image",
-            KernelKind::Elf => "arm64 ELF",
-        };
-        match self.kernel.wrapping.as_slice() {
-            [] => kind.to_owned(),
-            wrapping => format!("{kind} in {}", wrapping.join(" in ")),
-        }
+    pub fn describe(&self) -> &str {
+        self.kernel.describe()
     }
 
     /// The device tree for a placement; seeds are new at each call.
@@ -156,20 +146,26 @@ impl Boot {
 
     /// The device tree as the guest will get it, for `--dump-dtb`.
     pub fn dump_tree(&self, ram: &GuestRam) -> Result<Vec<u8>, Failure> {
-        let placement = self.place(ram, firmware::place::FDT_MAX_SIZE)?;
+        let placement = self.kernel.with(|kernel| self.place(kernel, ram, firmware::place::FDT_MAX_SIZE))?;
         self.device_tree(ram.range(), placement.initrd)
     }
 
-    fn place(&self, ram: &GuestRam, tree: u64) -> Result<Placement, Failure> {
+    fn place(&self, kernel: &Kernel, ram: &GuestRam, tree: u64) -> Result<Placement, Failure> {
         let initrd = self.initrd.as_ref().map_or(0, |initrd| initrd.length);
-        firmware::place(&self.kernel, ram.range(), initrd, tree).map_err(|e| Failure::usage(explain(&e)))
+        firmware::place(kernel, ram.range(), initrd, tree).map_err(|e| Failure::usage(explain(&e)))
     }
 
     /// Fills RAM, which must be all zeros.
     pub fn load(&self, ram: &GuestRam) -> Result<Entry, Failure> {
+        let entry = self.kernel.with(|kernel| self.load_kernel(kernel, ram));
+        self.kernel.forget();
+        entry
+    }
+
+    fn load_kernel(&self, kernel: &Kernel, ram: &GuestRam) -> Result<Entry, Failure> {
         // The tree's length depends on the placement only through numbers of fixed width.
         let probe = self.device_tree(ram.range(), self.initrd.as_ref().map(|_| 0..1))?;
-        let placement = self.place(ram, probe.len() as u64)?;
+        let placement = self.place(kernel, ram, probe.len() as u64)?;
         let tree = self.device_tree(ram.range(), placement.initrd.clone())?;
         let memory = ram.memory();
         let store = |bytes: &[u8], address: u64, what: &str| {
@@ -177,7 +173,7 @@ impl Boot {
                 Failure::usage(format!("{what} does not fit into RAM at {address:#x} ({e}); give more --memory"))
             })
         };
-        for load in self.kernel.loads(&placement) {
+        for load in kernel.loads(&placement) {
             store(load.bytes, load.address, "the kernel")?;
         }
         store(&tree, placement.fdt, "the device tree")?;

@@ -4,6 +4,7 @@ pub mod board;
 pub mod boot;
 pub mod container;
 pub mod interrupts;
+mod kernel_file;
 pub mod layout;
 mod made_initrd;
 pub mod net;
