@@ -75,13 +75,12 @@ impl Shell {
     /// # Panics
     /// When the next prompt does not come within a minute.
     pub fn command(&mut self, line: &str) -> String {
-        // The end marker is made by the shell, so that the echo of the line does not hold it.
-        self.vmm.send(&format!("{line}; echo END''MARK\n"));
+        // The marks are made by the shell, so that the echo of the line, which wraps where it is long, does not hold them.
+        self.vmm.send(&format!("echo BEGIN''MARK; {line}; echo END''MARK\n"));
         let text = self.vmm.expect("ENDMARK", Duration::from_secs(60));
         self.vmm.expect(PROMPT, Duration::from_secs(60));
         let body = text.strip_suffix("ENDMARK").unwrap_or(&text);
-        // The first line is the echo of what was typed.
-        body.split_once('\n').map_or("", |(_, rest)| rest).trim().replace('\r', "")
+        body.split_once("BEGINMARK").map_or("", |(_, rest)| rest).trim().replace('\r', "")
     }
 
     /// Types a line that ends the guest, and waits for the end of `vmm`.
