@@ -2,11 +2,11 @@
 # udhcpc calls this when it has, renews or loses an address.
 case "$1" in
 deconfig)
-    ip address flush dev "$interface"
+    ip -4 address flush dev "$interface"
     ip link set "$interface" up
     ;;
 bound | renew)
-    ip address flush dev "$interface"
+    ip -4 address flush dev "$interface"
     ip address add "$ip/${mask:-24}" dev "$interface"
     for gateway in $router; do
         ip route replace default via "$gateway" dev "$interface"
