@@ -6,6 +6,7 @@ mod inode;
 mod layout;
 mod resize;
 mod superblock;
+mod xattr;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,6 +15,7 @@ use std::os::unix::fs::FileExt;
 
 use self::inode::{Extent, RawInode};
 use self::layout::{BLOCK, Layout};
+use self::xattr::Attributes;
 use crate::tree::{Kind, Tree};
 
 /// The root directory.
@@ -85,6 +87,9 @@ impl Needs {
                 continue;
             }
             inodes += 1;
+            // One that cannot be kept is told of when it is written.
+            let outside = |xattrs: Attributes| xattrs.inline(RawInode::XATTR_ROOM).is_none();
+            blocks += u64::from(!inode.xattrs.is_empty() && Attributes::of(&inode.xattrs, path).is_ok_and(outside));
             blocks += match &inode.kind {
                 // A block of extents for each file that may be in many pieces.
                 Kind::File(content) => content.len().div_ceil(BLOCK) + u64::from(content.len() > 64 << 20),
@@ -143,6 +148,20 @@ impl Ext4<'_> {
         Ok(())
     }
 
+    fn set_xattrs(&mut self, raw: &mut RawInode, xattrs: &Attributes) -> io::Result<()> {
+        if xattrs.is_empty() {
+            return Ok(());
+        }
+        if let Some(bytes) = xattrs.inline(RawInode::XATTR_ROOM) {
+            raw.set_xattrs(&bytes);
+            return Ok(());
+        }
+        let block = self.blocks.take(1)?.first().map(|extent| extent.start).unwrap_or_default();
+        self.write_block(block, &xattrs.block())?;
+        raw.set_xattr_block(block);
+        Ok(())
+    }
+
     /// Journal, room to grow, and lost+found.
     fn special(&mut self) -> io::Result<()> {
         let extents = self.blocks.take(self.layout.journal_blocks)?;
@@ -185,7 +204,6 @@ impl Ext4<'_> {
             let mut raw = RawInode::new(file.st_mode(), u32::try_from(file.mtime).unwrap_or(0));
             raw.set_owner(file.uid, file.gid);
             raw.set_links(links.get(Tree::index(id)).copied().unwrap_or(1));
-            raw.set_xattrs(&file.xattrs, path)?;
             match &file.kind {
                 Kind::File(content) => {
                     let extents = self.blocks.take(content.len().div_ceil(BLOCK))?;
@@ -211,6 +229,7 @@ impl Ext4<'_> {
                 Kind::CharacterDevice(major, minor) | Kind::BlockDevice(major, minor) => raw.set_device(*major, *minor),
                 Kind::Fifo => {}
             }
+            self.set_xattrs(&mut raw, &Attributes::of(&file.xattrs, path)?)?;
             self.write_inode(number, &raw)?;
         }
         Ok(())

@@ -1,10 +1,8 @@
 //! Inodes as they are on disk.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use super::layout::{BLOCK, INODE_SIZE};
-use crate::tree::show;
 
 /// Links shorter than this stand in the inode.
 pub(super) const SHORT_LINK: usize = 60;
@@ -15,9 +13,6 @@ const FLAG_EXTENTS: u32 = 0x8_0000;
 /// Bytes of the inode behind the first 128 that have a meaning.
 const EXTRA: u16 = 32;
 const XATTR_START: usize = 128 + EXTRA as usize;
-const XATTR_MAGIC: u32 = 0xea02_0000;
-/// Where names of attributes may begin with, and what stands for that.
-const XATTR_PREFIXES: [(&[u8], u8); 4] = [(b"user.", 1), (b"trusted.", 4), (b"security.", 6), (b"system.", 7)];
 
 /// Blocks that follow each other in a file and on the disk.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -158,40 +153,20 @@ impl RawInode {
         }
     }
 
-    /// Extended attributes, which stand in the inode.
-    pub(super) fn set_xattrs(&mut self, xattrs: &BTreeMap<Vec<u8>, Vec<u8>>, path: &[u8]) -> io::Result<()> {
-        if xattrs.is_empty() {
-            return Ok(());
-        }
-        let refuse = |what: &str| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("{}: its extended attributes {what}", show(path)))
-        };
-        let mut named: Vec<(u8, &[u8], &[u8])> = Vec::new();
-        for (name, value) in xattrs {
-            let prefix = XATTR_PREFIXES.iter().find_map(|(prefix, index)| Some((*index, name.strip_prefix(*prefix)?)));
-            let (index, name) = prefix.ok_or_else(|| refuse("have a name that ext4 does not know"))?;
-            named.push((index, name, value));
-        }
-        // As the kernel sorts them.
-        named.sort_by(|a, b| (a.0, a.1.len(), a.1).cmp(&(b.0, b.1.len(), b.1)));
-        let room = INODE_SIZE as usize - XATTR_START - 4;
-        let entries: usize = named.iter().map(|(_, name, _)| 16 + name.len().next_multiple_of(4)).sum::<usize>() + 4;
-        let values: usize = named.iter().map(|(.., value)| value.len().next_multiple_of(4)).sum();
-        if entries + values > room {
-            return Err(refuse("are larger than an inode: use the formats tar or oci"));
-        }
-        self.put(XATTR_START, &XATTR_MAGIC.to_le_bytes());
-        let first = XATTR_START + 4;
-        let (mut at, mut value_at) = (first, first + room);
-        for (index, name, value) in named {
-            value_at -= value.len().next_multiple_of(4);
-            self.put(at, &[name.len() as u8, index]);
-            self.put(at + 2, &((value_at - first) as u16).to_le_bytes());
-            self.put(at + 8, &(value.len() as u32).to_le_bytes());
-            self.put(at + 16, name);
-            self.put(value_at, value);
-            at += 16 + name.len().next_multiple_of(4);
-        }
-        Ok(())
+    /// Bytes for extended attributes.
+    pub(super) const XATTR_ROOM: usize = INODE_SIZE as usize - XATTR_START;
+
+    /// Extended attributes that stand in the inode.
+    pub(super) fn set_xattrs(&mut self, bytes: &[u8]) {
+        self.put(XATTR_START, bytes);
+    }
+
+    /// Extended attributes in a block of their own, which counts as one of the file's: the last thing that is set.
+    pub(super) fn set_xattr_block(&mut self, block: u64) {
+        self.put(104, &(block as u32).to_le_bytes());
+        self.put(118, &((block >> 32) as u16).to_le_bytes());
+        let low = self.0.get(28..32).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
+        let high = self.0.get(116..118).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_le_bytes);
+        self.set_blocks(((u64::from(high) << 32) | u64::from(low)) / 8 + 1);
     }
 }

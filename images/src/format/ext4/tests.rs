@@ -16,6 +16,20 @@ fn tree(spool: &Spool) -> Tree {
     owned.xattrs.insert(b"user.note".to_vec(), b"xyz".to_vec());
     let id = tree.insert(b"usr/bin/owned", owned);
     tree.link(b"usr/bin/other", id);
+    // What systemd's package has on /var/log/journal: the group adm may read, and whatever is made below.
+    let list = |tags: &[(u16, u32)]| {
+        let entry = |&(tag, id): &(u16, u32)| [&tag.to_le_bytes()[..], &[5, 0], &id.to_le_bytes()].concat();
+        [&[2, 0, 0, 0][..], &tags.iter().flat_map(entry).collect::<Vec<u8>>()].concat()
+    };
+    let tags = [(1, u32::MAX), (4, u32::MAX), (8, 4), (0x10, u32::MAX), (0x20, u32::MAX)];
+    let mut journal = Inode::new(Kind::Directory, 0o2755, 1);
+    journal.xattrs.insert(b"system.posix_acl_access".to_vec(), list(&tags));
+    journal.xattrs.insert(b"system.posix_acl_default".to_vec(), list(&tags));
+    tree.insert(b"var/log/journal", journal);
+    let mut noted = file(&[9; 5000]);
+    noted.xattrs.insert(b"user.long".to_vec(), vec![b'n'; 333]);
+    noted.xattrs.insert(b"system.posix_acl_access".to_vec(), list(&tags));
+    tree.insert(b"etc/noted", noted);
     tree.insert(b"usr/bin/short", Inode::new(Kind::Symlink(b"owned".to_vec()), 0o777, 1));
     tree.insert(b"usr/bin/long", Inode::new(Kind::Symlink(vec![b'x'; 200]), 0o777, 1));
     tree.insert(b"dev/null", Inode::new(Kind::CharacterDevice(1, 3), 0o666, 1));
@@ -79,6 +93,11 @@ fn fsck_finds_nothing_and_files_are_there() {
     ] {
         assert!(owned.contains(part), "{part}: {owned}");
     }
+    for (path_inside, value) in [("/var/log/journal", "posix_acl_default"), ("/etc/noted", "posix_acl_access")] {
+        let stat = debugfs(&path, &format!("stat {path_inside}"));
+        assert!(stat.contains(value) && stat.contains("(28)"), "{stat}");
+    }
+    assert!(debugfs(&path, "ea_get /etc/noted user.long").contains(&"n".repeat(333)));
     assert!(debugfs(&path, "stat /usr/bin/long").contains("Size: 200"));
     assert!(debugfs(&path, "stat /usr/bin/short").contains("Fast link dest: \"owned\""));
     let far = debugfs(&path, "stat /dev/far");
