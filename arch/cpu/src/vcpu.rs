@@ -144,6 +144,8 @@ pub struct Vcpu {
     pub(crate) shoot_waits: Vec<u64>,
     /// A broadcast TLBI of this PE waits for its DSB.
     pub shoot_pending: bool,
+    /// The event register was set by this PE's SEVL.
+    pub(crate) own_event: bool,
     pub(crate) wfe_spins: u32,
     pub(crate) last_wfe: u64,
     pub(crate) yields: u32,
@@ -182,6 +184,7 @@ impl Vcpu {
             pmu_base: 0,
             shoot_waits: vec![0; vm.vcpus.len()],
             shoot_pending: false,
+            own_event: false,
             wfe_spins: 0,
             last_wfe: 0,
             yields: 0,

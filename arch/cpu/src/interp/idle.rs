@@ -53,8 +53,12 @@ impl Vcpu {
     /// # Errors
     /// Trapped from EL0.
     pub fn wfe(&mut self, limit: Option<u64>) -> Result<(), Trap> {
+        let own = std::mem::take(&mut self.own_event);
         if std::mem::take(&mut self.arch.event) != 0 {
-            self.wfe_spins = 0;
+            // Linux waits with SEVL, WFE, a look, WFE: the first of them says nothing about how long it has been waiting.
+            if !own {
+                self.wfe_spins = 0;
+            }
             return Ok(());
         }
         if self.wait_trapped(SCTLR_NTWE) {

@@ -261,6 +261,7 @@ impl Sem for Vcpu {
         Vcpu::sev(self);
     }
     fn sevl(&mut self) {
+        self.own_event = self.arch.event == 0;
         self.arch.event = 1;
     }
     fn yield_(&mut self) {

@@ -393,6 +393,17 @@ fn wfi_and_wfe_are_trapped_from_el0() {
     }
 }
 
+/// The loop by which Linux waits for a value, without anybody who writes it.
+#[test]
+fn a_long_wait_behind_sevl_does_not_burn_the_host() {
+    let (mut v, _) = program(&[0xd503_20bf, 0xd503_205f, 0x885f_7c20, 0xd503_205f, 0x17ff_fffc]);
+    v.arch.x[1] = DATA;
+    for _ in 0..5 * 200 {
+        assert!(v.step().is_none());
+    }
+    assert!(v.counters.parks > 0, "200 rounds, and it still spins");
+}
+
 #[test]
 fn unprivileged_loads_use_el0s_permissions() {
     let (mut v, _) = program(&[]);
