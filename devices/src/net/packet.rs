@@ -126,9 +126,11 @@ impl Packet {
         &mut self.bytes
     }
 
-    /// Header and frame together have `len` bytes; false if that is no header.
+    /// Header and frame together have `len` bytes; false if that is no header. Who sent them has no say in `num_buffers`: a
+    /// tap device leaves it as it was, and a driver believes it.
     pub fn set_whole_len(&mut self, len: usize) -> bool {
         self.set_len(len.saturating_sub(HEADER));
+        self.set_header(self.header());
         len >= HEADER
     }
 
@@ -143,5 +145,22 @@ impl Packet {
 impl std::fmt::Debug for Packet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Packet").field("header", &self.header()).field("len", &self.len).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sender_does_not_say_how_many_buffers_the_driver_gets() {
+        for said in [0u16, 7, u16::MAX] {
+            let header = Header { flags: NEEDS_CSUM, csum_start: 34, csum_offset: 16, ..Header::default() };
+            let mut packet = Packet::new();
+            packet.whole_room()[..HEADER].copy_from_slice(&header.bytes(said));
+            assert!(packet.set_whole_len(HEADER + 60));
+            assert_eq!((packet.whole(), packet.header()), (&[&header.bytes(1)[..], &[0; 60]].concat()[..], header));
+        }
+        assert!(!Packet::new().set_whole_len(HEADER - 1));
     }
 }

@@ -1,6 +1,7 @@
 //! `vmm bench`: Debian programs on the host itself, in `vmm` and in QEMU, side by side in one run. See `docs/design/benchmarks.md`.
 
 pub mod chart;
+pub mod devices;
 pub mod root;
 pub mod subject;
 pub mod table;
@@ -12,7 +13,8 @@ use images::demo::{DemoOptions, build_with};
 use images::progress::Progress;
 
 use crate::exit::{Failure, explain};
-use subject::{Job, Subject};
+use devices::Attached;
+use subject::{Job, Seen, Subject};
 use table::{NATIVE, Table};
 
 /// What is measured without `--only`.
@@ -35,6 +37,8 @@ pub const PROGRAMS: [&str; 17] = [
     "vector",
     "fork-exec",
 ];
+/// The memory of the guests that programs run in.
+const MEMORY: &str = "2G";
 /// The row that is no program in a guest: a whole machine from start to power-off.
 const BOOT: &str = "boot";
 
@@ -102,15 +106,30 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Vec<Table>, Fai
                 let name = subject.name();
                 let title = format!("run {number}, {} vCPU, {name}", table.cpus);
                 if let Some(initramfs) = boot.as_deref().filter(|_| name != NATIVE) {
-                    let job = Job { cpus: table.cpus, programs: &[], kernel: &kernel, initramfs };
+                    let job = Job {
+                        cpus: table.cpus,
+                        programs: &[],
+                        kernel: &kernel,
+                        initramfs,
+                        memory: MEMORY,
+                        attached: &Attached::Nothing,
+                    };
                     let run = subject.run(&job, &mut |_| ())?;
                     let time = if options.processor_time { run.spent } else { run.elapsed };
                     progress.note(&format!("{title}: boot {:.3} s", time.as_secs_f64()));
                     table.enter_time(&name, BOOT, time);
                 }
                 if let Some(initramfs) = initramfs.as_deref() {
-                    let job = Job { cpus: table.cpus, programs: &programs, kernel: &kernel, initramfs };
-                    let run = subject.run(&job, &mut |measured| {
+                    let job = Job {
+                        cpus: table.cpus,
+                        programs: &programs,
+                        kernel: &kernel,
+                        initramfs,
+                        memory: MEMORY,
+                        attached: &Attached::Nothing,
+                    };
+                    let run = subject.run(&job, &mut |seen| {
+                        let Seen::Measured(measured) = seen else { return };
                         let (time, spent) = (measured.time.as_secs_f64(), measured.spent.as_secs_f64());
                         progress.note(&format!("{title}: {} {time:.3} s, processor {spent:.2} s", measured.program));
                     })?;

@@ -93,9 +93,9 @@ const UNWANTED: [&str; 16] = [
 ];
 
 /// Directories that Debian has merged into `/usr`: packages may still name them.
-const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
+pub(super) const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 /// Directories that are there without a package's saying so.
-const MADE: [&str; 9] = ["bench", "dev", "etc", "proc", "root", "run", "sys", "tmp", "usr"];
+pub(super) const MADE: [&str; 9] = ["bench", "dev", "etc", "proc", "root", "run", "sys", "tmp", "usr"];
 
 /// The measured programs' files, in the root's `/bench`.
 const WORK: [(&str, &str); 11] = [
@@ -113,9 +113,9 @@ const WORK: [(&str, &str); 11] = [
 ];
 
 /// A root as names below it, parents before their contents.
-type Tree = BTreeMap<String, (u32, DebNode)>;
+pub(super) type Tree = BTreeMap<String, (u32, DebNode)>;
 
-fn failed(what: &str) -> impl Fn(io::Error) -> Failure {
+pub(super) fn failed(what: &str) -> impl Fn(io::Error) -> Failure {
     move |error| Failure::backend(format!("{what}: {error}"))
 }
 
@@ -174,14 +174,14 @@ pub fn boot_initramfs(mirror: Option<&str>, cache: &Cache, progress: &dyn Progre
 }
 
 /// Puts a file into the cache, to be found again by a note.
-fn keep(cache: &Cache, noted: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
+pub(super) fn keep(cache: &Cache, noted: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
     let (sum, path) = cache.put(bytes).map_err(|e| Failure::backend(explain(&e)))?;
     let note = format!("{sum} {}", bytes.len());
     cache.replace_named(noted, note.as_bytes()).map_err(|e| Failure::backend(explain(&e)))?;
     Ok(path)
 }
 
-fn made_before(cache: &Cache, noted: &str) -> Option<PathBuf> {
+pub(super) fn made_before(cache: &Cache, noted: &str) -> Option<PathBuf> {
     let note = fs::read_to_string(cache.named(noted)).ok()?;
     let (sum, size) = note.split_once(' ')?;
     cache.find(&Sha256Sum::parse(sum)?, size.parse().ok()?)
@@ -206,7 +206,12 @@ pub fn native(mirror: Option<&str>, cache: &Cache, progress: &dyn Progress) -> R
     Ok(root)
 }
 
-fn open(mirror: Option<&str>, architecture: &str, cache: &Cache, progress: &dyn Progress) -> Result<Archive, Failure> {
+pub(super) fn open(
+    mirror: Option<&str>,
+    architecture: &str,
+    cache: &Cache,
+    progress: &dyn Progress,
+) -> Result<Archive, Failure> {
     let mut options = ArchiveOptions::new(SUITE);
     options.mirrors.extend(mirror.map(str::to_owned));
     options.architecture = architecture.to_owned();
@@ -214,7 +219,7 @@ fn open(mirror: Option<&str>, architecture: &str, cache: &Cache, progress: &dyn 
 }
 
 /// The files of the packages.
-fn unpacked(archive: &Archive, packages: &[&str], progress: &dyn Progress) -> Result<Tree, Failure> {
+pub(super) fn unpacked(archive: &Archive, packages: &[&str], progress: &dyn Progress) -> Result<Tree, Failure> {
     let mut tree = Tree::new();
     for name in packages {
         let package = archive.find(name).map_err(|e| Failure::backend(explain(&e)))?;
@@ -239,19 +244,23 @@ fn tree(mirror: Option<&str>, architecture: &str, cache: &Cache, progress: &dyn 
         _ => &["binutils-x86-64-linux-gnu", "libquadmath0"],
     };
     let packages: Vec<&str> = PACKAGES.iter().chain(own).copied().collect();
-    let mut tree = unpacked(&archive, &packages, progress)?;
+    Ok(with_frame(unpacked(&archive, &packages, progress)?, &WORK))
+}
+
+/// A tree of packages with the directories that every root has, and the files of `work` in `/bench`.
+pub(super) fn with_frame(mut tree: Tree, work: &[(&str, &str)]) -> Tree {
     for name in MADE {
         tree.insert(name.to_owned(), (if name == "tmp" { 0o1777 } else { 0o755 }, DebNode::Directory));
     }
     for name in MERGED {
         tree.insert(name.to_owned(), (0o777, DebNode::Symlink(format!("usr/{name}"))));
     }
-    for (name, text) in WORK {
-        let place = if name == "init.sh" { "init".to_owned() } else { format!("bench/{name}") };
+    for (name, text) in work {
+        let place = if *name == "init.sh" { "init".to_owned() } else { format!("bench/{name}") };
         tree.insert(place, (0o755, DebNode::File(text.as_bytes().to_vec())));
     }
     with_parents(&mut tree);
-    Ok(tree)
+    tree
 }
 
 fn is_wanted(name: &str) -> bool {
@@ -266,7 +275,7 @@ fn merged(name: &str) -> String {
 }
 
 /// Adds directories that are named only as part of a path.
-fn with_parents(tree: &mut Tree) {
+pub(super) fn with_parents(tree: &mut Tree) {
     let names: Vec<String> = tree.keys().cloned().collect();
     for name in names {
         let mut parent = Path::new(&name).parent();
@@ -278,14 +287,14 @@ fn with_parents(tree: &mut Tree) {
 }
 
 /// The contents of a file, through hard links.
-fn contents<'a>(tree: &'a Tree, name: &str) -> Option<&'a [u8]> {
+pub(super) fn contents<'a>(tree: &'a Tree, name: &str) -> Option<&'a [u8]> {
     match tree.get(name) {
         Some((_, DebNode::File(contents))) => Some(contents),
         _ => None,
     }
 }
 
-fn write_cpio(tree: &Tree) -> io::Result<Vec<u8>> {
+pub(super) fn write_cpio(tree: &Tree) -> io::Result<Vec<u8>> {
     let mut writer = Writer::new(Vec::new(), 0);
     // In the order of names, `a` stands before `a/b`.
     for (name, (mode, node)) in tree {
@@ -302,7 +311,7 @@ fn write_cpio(tree: &Tree) -> io::Result<Vec<u8>> {
     writer.finish()
 }
 
-fn write_directory(tree: &Tree, root: &Path) -> io::Result<()> {
+pub(super) fn write_directory(tree: &Tree, root: &Path) -> io::Result<()> {
     fs::create_dir_all(root)?;
     for (name, (mode, node)) in tree {
         let path = root.join(name);

@@ -6,12 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use super::devices::Attached;
 use crate::exit::Failure;
 
 /// A guest that says nothing for this long is given up.
 const SILENCE: Duration = Duration::from_secs(300);
-/// The memory of every guest.
-const MEMORY: &str = "2G";
 /// Begins each line of the script that counts.
 const MARK: &str = "VMM-BENCH ";
 
@@ -37,6 +36,10 @@ pub struct Job<'a> {
     pub kernel: &'a Path,
     /// The guests' root.
     pub initramfs: &'a Path,
+    /// The guests' memory, as `--memory` has it.
+    pub memory: &'a str,
+    /// Disks or a network card.
+    pub attached: &'a Attached,
 }
 
 /// One program's run.
@@ -52,11 +55,33 @@ pub struct Measured {
     pub output: String,
 }
 
+/// How fast a device was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rated {
+    /// What was measured.
+    pub name: String,
+    /// Units in a second, by the clock of the guest.
+    pub rate: f64,
+    /// Processor time of the host for each unit, in seconds.
+    pub cost: f64,
+}
+
+/// Something that was measured.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// A program's time.
+    Measured(&'a Measured),
+    /// A device's speed.
+    Rated(&'a Rated),
+}
+
 /// One run of all programs.
 #[derive(Clone, Debug, Default)]
 pub struct Run {
     /// What the programs took.
     pub measured: Vec<Measured>,
+    /// How fast devices were.
+    pub rated: Vec<Rated>,
     /// From the start of the process to its end.
     pub elapsed: Duration,
     /// Processor time from start to end.
@@ -109,26 +134,18 @@ impl Subject {
             Subject::Vmm(options) => {
                 let program = std::env::current_exe()
                     .map_err(|e| Failure::backend(format!("this program does not know where it is: {e}")))?;
-                let mut command = Command::new(program);
-                command.args(["run", "--stats=json", "--memory", MEMORY, "--cpus", &cpus]).args(options);
+                let mut command = job.attached.start(&program);
+                command.args(["run", "--stats=json", "--memory", job.memory, "--cpus", &cpus]).args(options);
+                command.args(job.attached.options_of_vmm());
                 command.arg("--kernel").arg(job.kernel).arg("--initrd").arg(job.initramfs);
                 command.args(["--append", &kernel_arguments(arguments)]);
                 command
             }
             Subject::Qemu(program, _) => {
-                let mut command = Command::new(program);
-                command.args(["-M", "virt,gic-version=3", "-cpu", "max", "-m", MEMORY, "-smp", &cpus]);
-                command.args([
-                    "-display",
-                    "none",
-                    "-monitor",
-                    "none",
-                    "-serial",
-                    "stdio",
-                    "-no-reboot",
-                    "-nic",
-                    "none",
-                ]);
+                let mut command = job.attached.start(program);
+                command.args(["-M", "virt,gic-version=3", "-cpu", "max", "-m", job.memory, "-smp", &cpus]);
+                command.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"]);
+                command.args(job.attached.options_of_qemu());
                 command.arg("-kernel").arg(job.kernel).arg("-initrd").arg(job.initramfs);
                 command.args(["-append", &kernel_arguments(arguments)]);
                 command
@@ -140,7 +157,7 @@ impl Subject {
     ///
     /// # Errors
     /// When it cannot be started, says nothing for long, or ends before its programs do.
-    pub fn run(&self, job: &Job<'_>, seen: &mut dyn FnMut(&Measured)) -> Result<Run, Failure> {
+    pub fn run(&self, job: &Job<'_>, seen: &mut dyn FnMut(Seen<'_>)) -> Result<Run, Failure> {
         let arguments = format!("{},{}", job.cpus, job.programs.join(","));
         let mut command = self.command(job, arguments.trim_end_matches(','))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -163,7 +180,7 @@ impl Subject {
         Ok(run)
     }
 
-    fn follow(&self, child: &mut Child, seen: &mut dyn FnMut(&Measured)) -> Result<(Run, bool, String), Failure> {
+    fn follow(&self, child: &mut Child, seen: &mut dyn FnMut(Seen<'_>)) -> Result<(Run, bool, String), Failure> {
         let (sender, lines) = mpsc::channel();
         if let Some(out) = child.stdout.take() {
             std::thread::spawn(move || forward(out, &sender));
@@ -185,8 +202,13 @@ impl Subject {
                     Some(Line::Ends) => spent = processor_time(child.id()).saturating_sub(before),
                     Some(Line::Measured(measured)) => {
                         let measured = Measured { spent, ..measured };
-                        seen(&measured);
+                        seen(Seen::Measured(&measured));
                         run.measured.push(measured);
+                    }
+                    Some(Line::Rate { name, rate, work }) => {
+                        let rated = Rated { name, rate, cost: spent.as_secs_f64() / work };
+                        seen(Seen::Rated(&rated));
+                        run.rated.push(rated);
                     }
                     Some(Line::Failed(text)) => return Err(Failure::backend(format!("{}: {text}", self.name()))),
                     Some(Line::End) => ended = true,
@@ -243,8 +265,14 @@ fn processor_time(id: u32) -> Duration {
     Duration::from_millis(ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1))
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 enum Line {
+    /// Units in a second, and how many it were.
+    Rate {
+        name: String,
+        rate: f64,
+        work: f64,
+    },
     Begins,
     Ends,
     Measured(Measured),
@@ -266,6 +294,10 @@ fn parse(line: &str) -> Option<Line> {
             spent: Duration::ZERO,
             output: (*output).to_owned(),
         })),
+        [name, "rate", rate, work] => {
+            let positive = |text: &str| text.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
+            Some(Line::Rate { name: (*name).to_owned(), rate: positive(rate)?, work: positive(work)? })
+        }
         [_, "begins"] => Some(Line::Begins),
         [_, "ends"] => Some(Line::Ends),
         [_, "failed:", ..] => Some(Line::Failed(rest.to_owned())),
@@ -286,7 +318,17 @@ mod tests {
         assert_eq!(parse("VMM-BENCH end"), Some(Line::End));
         assert_eq!((parse("VMM-BENCH xz begins"), parse("VMM-BENCH xz ends")), (Some(Line::Begins), Some(Line::Ends)));
         assert_eq!(parse("VMM-BENCH xz failed: no room"), Some(Line::Failed("xz failed: no room".into())));
-        for line in ["", "VMM-BENCH", "VMM-BENCH gzip 1 short", &format!("VMM-BENCH gzip -1 {hash}"), "[ 0.1] Linux"] {
+        let rate = Line::Rate { name: "dd-write".into(), rate: 12.5, work: 1000.0 };
+        assert_eq!(parse("VMM-BENCH dd-write rate 12.5 1000"), Some(rate));
+        for line in [
+            "VMM-BENCH x rate 0 1",
+            "VMM-BENCH x rate inf 1",
+            "",
+            "VMM-BENCH",
+            "VMM-BENCH gzip 1 short",
+            &format!("VMM-BENCH gzip -1 {hash}"),
+            "[ 0.1] Linux",
+        ] {
             assert_eq!(parse(line), None, "{line}");
         }
     }

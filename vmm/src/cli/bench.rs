@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::print_out;
 use super::progress::ProgressLine;
+use crate::bench::devices::rates::Measure;
+use crate::bench::devices::{self, NETWORK, STORAGE};
 use crate::bench::{self, Options, PROGRAMS, chart};
 use crate::exit::{ExitStatus, Failure};
 
@@ -16,15 +18,24 @@ Examples:
   vmm bench cpu --qemu qemu-system-aarch64               and beside QEMU
   vmm bench cpu --qemu A --qemu B --cpus 1,2 --runs 5 --chart speed.svg --json-file speed.json
   vmm bench cpu --only gcc,python,boot --no-native
+  vmm bench storage --qemu qemu-system-aarch64           dd and fio in a guest, disks in memory
+  vmm bench network --qemu qemu-system-aarch64           iperf3 by the user network and by a tap
 
 Fetches Debian packages for arm64 and for the host (about 60 MB each, verified and kept), runs the same programs everywhere, interleaved,
-and compares what they print: a wrong result is an error. Times are the medians, taken inside the guest by its clock.";
+and compares what they print: a wrong result is an error. Times are the medians, taken inside the guest by its clock.
+
+storage: dd of 1000 MiB to ext4 and back, fio with blocks of 4 KiB at random places, one and 32 at a time, past the guest's cache.
+network: iperf3 out of the guest and into it, one and four connections; `tap` needs the programs ip, unshare and setpriv, no root.";
 
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum BenchKind {
     /// Processor and memory: compilers, interpreters, compression, cryptography, numbers, processes, boot
     Cpu,
+    /// Disks: dd, and fio at random places
+    Storage,
+    /// Network cards: iperf3 by the user network and by a tap device
+    Network,
 }
 
 /// `vmm bench`.
@@ -46,9 +57,12 @@ pub struct BenchArgs {
     /// Count the processor time that the host spends, not the clock: for hosts that do other things
     #[arg(long)]
     pub processor_time: bool,
-    /// Only these programs
-    #[arg(long, value_name = "NAME,..", value_delimiter = ',', value_parser = PROGRAMS)]
+    /// Only these programs, or these rows of storage or network
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub only: Vec<String>,
+    /// Where the disks of storage are put (default: /dev/shm, which is memory)
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
     /// Leave out the host's own processor
     #[arg(long)]
     pub no_native: bool,
@@ -72,35 +86,76 @@ pub struct BenchArgs {
     pub json: bool,
 }
 
+/// The names to measure: all, or those that were asked for.
+fn chosen<'a>(only: &[String], all: &[&'a str]) -> Result<Vec<&'a str>, Failure> {
+    if let Some(unknown) = only.iter().find(|name| !all.contains(&name.as_str())) {
+        return Err(Failure::usage(format!("--only {unknown}: there is no such row; there are {}", all.join(", "))));
+    }
+    Ok(all.iter().copied().filter(|name| only.is_empty() || only.iter().any(|one| one == name)).collect())
+}
+
 /// Runs the command.
 pub fn run(args: BenchArgs) -> Result<ExitStatus, Failure> {
-    let BenchKind::Cpu = args.kind;
-    let programs = if args.only.is_empty() { PROGRAMS.map(str::to_owned).to_vec() } else { args.only };
+    match args.kind {
+        BenchKind::Cpu => run_programs(args),
+        BenchKind::Storage => run_devices(args, &STORAGE),
+        BenchKind::Network => run_devices(args, &NETWORK),
+    }
+}
+
+fn run_programs(args: BenchArgs) -> Result<ExitStatus, Failure> {
+    let programs = chosen(&args.only, &PROGRAMS)?.into_iter().map(str::to_owned).collect();
     let options = Options {
-        qemus: args.qemu,
+        qemus: args.qemu.clone(),
         native: !args.no_native,
-        vmm_options: args.vmm_option,
+        vmm_options: args.vmm_option.clone(),
         runs: args.runs,
         processor_time: args.processor_time,
-        cpus: args.cpus,
+        cpus: args.cpus.clone(),
         programs,
-        kernel: args.kernel,
-        mirror: args.mirror,
+        kernel: args.kernel.clone(),
+        mirror: args.mirror.clone(),
     };
     let tables = bench::run(&options, &ProgressLine::new())?;
     let value = json!({ "tables": tables.iter().map(|table| table.json()).collect::<Vec<_>>() });
+    let texts: Vec<String> = tables.iter().map(|table| table.text()).collect();
+    report(&args, &value, &texts, &chart::svg(&tables))?;
+    let wrong: Vec<&str> = tables.iter().flat_map(|table| &table.wrong).map(String::as_str).collect();
+    if wrong.is_empty() { Ok(ExitStatus::Success) } else { Err(Failure::internal(wrong.join("; "))) }
+}
+
+fn run_devices(args: BenchArgs, all: &[Measure]) -> Result<ExitStatus, Failure> {
+    let names: Vec<&str> = all.iter().map(|one| one.name).collect();
+    let names = chosen(&args.only, &names)?;
+    let options = devices::Options {
+        qemus: args.qemu.clone(),
+        vmm_options: args.vmm_option.clone(),
+        runs: args.runs,
+        cpus: args.cpus.clone(),
+        measures: all.iter().copied().filter(|one| names.contains(&one.name)).collect(),
+        scratch: args.scratch.clone(),
+        kernel: args.kernel.clone(),
+        mirror: args.mirror.clone(),
+    };
+    let tables = devices::run(&options, &ProgressLine::new())?;
+    let value = json!({ "tables": tables.iter().map(|table| table.json()).collect::<Vec<_>>() });
+    let texts: Vec<String> = tables.iter().map(|table| table.text()).collect();
+    report(&args, &value, &texts, &chart::of_rates(&tables))?;
+    Ok(ExitStatus::Success)
+}
+
+/// Prints what was measured, and writes the files that were asked for.
+fn report(args: &BenchArgs, value: &Value, texts: &[String], chart: &str) -> Result<(), Failure> {
     if args.json {
         print_out(&format!("{value:#}"));
     } else {
-        print_out(&tables.iter().map(|table| table.text()).collect::<Vec<_>>().join("\n"));
+        print_out(&texts.join("\n"));
     }
-    let write = |option: &str, path: Option<PathBuf>, text: String| match path {
-        Some(path) => std::fs::write(&path, text)
+    let write = |option: &str, path: &Option<PathBuf>, text: &str| match path {
+        Some(path) => std::fs::write(path, text)
             .map_err(|e| Failure::backend(format!("{option} {}: cannot be written: {e}", path.display()))),
         None => Ok(()),
     };
-    write("--json-file", args.json_file, format!("{value:#}\n"))?;
-    write("--chart", args.chart, chart::svg(&tables))?;
-    let wrong: Vec<&str> = tables.iter().flat_map(|table| &table.wrong).map(String::as_str).collect();
-    if wrong.is_empty() { Ok(ExitStatus::Success) } else { Err(Failure::internal(wrong.join("; "))) }
+    write("--json-file", &args.json_file, &format!("{value:#}\n"))?;
+    write("--chart", &args.chart, chart)
 }
