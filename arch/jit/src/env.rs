@@ -68,6 +68,8 @@ pub const EXCLUSIVE: i32 = arch(offset_of!(ArchState, exclusive));
 
 /// NZCV in the format of `t1::flags`.
 pub const FLAGS: i32 = hot(offset_of!(Hot, flags));
+/// The host's CF inverted, where the other flags are not wanted: 0 or 1 (a byte).
+pub const CARRY: i32 = hot(offset_of!(Hot, carry));
 /// Guest virtual address of the current code page.
 pub const PC_PAGE: i32 = hot(offset_of!(Hot, pc_page));
 /// Pointer to the request word.

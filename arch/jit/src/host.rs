@@ -19,6 +19,8 @@ pub struct HostFeatures {
     pub bitalg: bool,
     /// AVX-512 VNNI.
     pub vnni: bool,
+    /// xmm16 to xmm31 hold guest registers (AVX-512 VL).
+    pub vectors32: bool,
 }
 
 /// Why there is no translator on this host.
@@ -63,15 +65,17 @@ pub fn detect() -> Result<HostFeatures, Unsupported> {
         if !missing.is_empty() {
             return Err(Unsupported::Missing(missing.join(", ")));
         }
+        let avx512 = has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq");
         Ok(HostFeatures {
             aes: has!("aes"),
             pclmul: has!("pclmulqdq"),
             sha: has!("sha"),
             gfni: has!("gfni"),
-            avx512: has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq"),
+            avx512,
             vbmi: has!("avx512vbmi"),
             bitalg: has!("avx512bitalg"),
             vnni: has!("avx512vnni"),
+            vectors32: avx512,
         })
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -90,6 +90,7 @@ impl JitShared {
         if !options.optimise.has(Optimisation::HostExtensions) {
             host = HostFeatures::default();
         }
+        host.vectors32 &= options.optimise.has(Optimisation::Vectors32);
         if options.check {
             // Every unit comes back to the dispatcher, also where an exception ends it.
             for off in [Optimisation::Links, Optimisation::FarLinks, Optimisation::SecondTlb] {
@@ -117,7 +118,7 @@ impl JitShared {
             miss: helper_miss as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
         };
         let space = CodeSpace::new(vm.vcpus.len(), vm.ram.pages(), self.options.cache_bytes, |base| {
-            thunks::emit(&mut Asm::new(), base, &helpers).map_err(|e| e.to_string())
+            thunks::emit(&mut Asm::new(), base, &helpers, self.host).map_err(|e| e.to_string())
         })?;
         let space = Arc::new(space);
         if let Some(map) = &self.perf_map {
@@ -137,6 +138,8 @@ impl JitShared {
 pub struct Hot {
     /// NZCV, see `t1::flags`.
     pub flags: u32,
+    /// A carry alone, see `t1::flags`.
+    pub carry: u8,
     /// Virtual address of the page that is being executed.
     pub pc_page: u64,
     /// Bit 0: `pc_page` is already the target's; bits 31..1: number of the exit taken; bits 63..32: its target from its page. Or an immediate.
@@ -251,6 +254,7 @@ impl JitCpu {
         let mut second = Second::new();
         let hot = Hot {
             flags: 0,
+            carry: 0,
             pc_page: 0,
             exit: 0,
             req,

@@ -50,6 +50,7 @@ optimisations! {
     InnerBranches "inner-branches" "Branches to a place inside a fragment stay inside.";
     JumpCache "jump-cache" "Indirect branches look up their target in line.";
     Slots "slots" "Each access site has a translation slot of its own (off: one for all).";
+    Vectors32 "vectors-32" "With AVX-512, 26 vector registers of the guest live in host registers, not 12.";
     HostExtensions "host-extensions" "AES, SHA, PCLMUL, GFNI and AVX-512 of the host are used.";
     FpCode "fp-code" "Floating point is translated (off: interpreted).";
     VectorCode "vector-code" "Advanced SIMD and crypto are translated (off: interpreted).";

@@ -6,9 +6,10 @@ use crate::asm::{Alu, Asm, AsmError, Cc, Gpr, Label, Mem, Shift, Sz, Xmm};
 use crate::contexts::LOCAL_LIMIT;
 use crate::env;
 use crate::exceptions;
+use crate::host::HostFeatures;
 use crate::second;
 use crate::t1::flags::from_nzcv;
-use crate::t1::regs::{CTX, ENV, PINNED, PINNED_V, home, home_v};
+use crate::t1::regs::{CTX, ENV, PINNED, home, home_v, pinned_v};
 use crate::tlb::{EMPTY_PAGE, L1_ENTRIES, Slot};
 
 /// Why generated code returned to the dispatcher.
@@ -77,23 +78,23 @@ pub struct Thunks {
     pub eret: u64,
 }
 
-fn save_all(a: &mut Asm) {
+fn save_all(a: &mut Asm, features: HostFeatures) {
     for (reg, host) in PINNED {
         a.store(Sz::Q, home(reg), host);
     }
-    for (v, host) in PINNED_V {
-        a.vstore(home_v(v), host);
+    for (v, host) in pinned_v(features) {
+        a.vstore(home_v(*v), *host);
     }
     a.stmxcsr(Mem::b(ENV, env::MXCSR));
     a.ldmxcsr(Mem::b(ENV, env::HOST_MXCSR));
 }
 
-fn load_all(a: &mut Asm) {
+fn load_all(a: &mut Asm, features: HostFeatures) {
     for (reg, host) in PINNED {
         a.load(Sz::Q, host, home(reg));
     }
-    for (v, host) in PINNED_V {
-        a.vload(host, home_v(v));
+    for (v, host) in pinned_v(features) {
+        a.vload(*host, home_v(*v));
     }
     a.ldmxcsr(Mem::b(ENV, env::MXCSR));
 }
@@ -110,7 +111,7 @@ fn call_helper(a: &mut Asm, helper: u64) {
 ///
 /// # Errors
 /// The encoder's, which would be a mistake here.
-pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunks), AsmError> {
+pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers, host: HostFeatures) -> Result<(Vec<u8>, Thunks), AsmError> {
     let mut t = Thunks::default();
     let at = |a: &mut Asm| {
         let pad = (16 - a.offset() % 16) % 16;
@@ -126,7 +127,7 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunk
     a.lea(Sz::Q, ENV, Mem::b(Gpr::RDI, env::BIAS));
     a.mov(Sz::Q, Gpr::RAX, Gpr::RSI);
     a.load(Sz::Q, CTX, Mem::b(ENV, env::CTX));
-    load_all(a);
+    load_all(a, host);
     a.jmp_rm(Gpr::RAX);
 
     // EAX = reason; everything is saved.
@@ -154,7 +155,7 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunk
         } else {
             a.store(Sz::Q, Mem::b(ENV, env::PC), Gpr::RAX);
         }
-        save_all(a);
+        save_all(a, host);
         a.mov_imm(Gpr::RAX, u64::from(reason));
         a.jmp(leave);
     }
@@ -164,14 +165,14 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunk
     a.mov(Sz::D, Gpr::RAX, Gpr::RDX);
     a.shift_imm(Shift::Shr, Sz::D, Gpr::RDX, 8);
     a.store(Sz::D, Mem::b(ENV, env::EXIT), Gpr::RDX);
-    save_all(a);
+    save_all(a, host);
     a.movzx(Sz::B, Gpr::RAX, Gpr::RAX);
     a.jmp(leave);
 
     t.exit_slow = at(a);
     t.exit_link = t.exit_slow;
     a.store(Sz::Q, Mem::b(ENV, env::EXIT), Gpr::RAX);
-    save_all(a);
+    save_all(a, host);
     a.mov_imm(Gpr::RAX, u64::from(reason::EXIT));
     a.jmp(leave);
 
@@ -181,11 +182,11 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunk
         a.alu_imm(Alu::Cmp, Sz::D, Gpr::RAX, 1);
         a.jcc(Cc::A, out);
         a.jcc(Cc::E, done);
-        load_all(a);
+        load_all(a, host);
         a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 8);
         a.ret();
         a.bind(done);
-        load_all(a);
+        load_all(a, host);
         a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 8);
         a.alu_imm(Alu::Add, Sz::Q, Mem::b(Gpr::RSP, 0), 5);
         a.ret();
@@ -197,12 +198,12 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunk
     t.interp = at(a);
     set_pc(a);
     a.alu_imm(Alu::Sub, Sz::Q, Gpr::RSP, 8);
-    save_all(a);
+    save_all(a, host);
     call_helper(a, helpers.interp);
     let out = a.label();
     a.test(Sz::D, Gpr::RAX, Gpr::RAX);
     a.jcc(Cc::Ne, out);
-    load_all(a);
+    load_all(a, host);
     a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 8);
     a.ret();
     a.bind(out);
@@ -212,7 +213,7 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunk
     for (write, entries) in [(false, &mut t.miss_read), (true, &mut t.miss_write)] {
         for (el1, entry) in entries.iter_mut().enumerate() {
             *entry = at(a);
-            miss(a, write, el1 == 0, helpers);
+            miss(a, write, el1 == 0, helpers, host);
             after_helper(a);
         }
     }
@@ -243,7 +244,7 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers) -> Result<(Vec<u8>, Thunk
 const ENTRY_SHIFT: u8 = size_of::<Slot>().trailing_zeros() as u8;
 
 /// Probe the first-level table, then the second-level one, and refill the slot; falls into the call of the helper on a miss, with the return address at [rsp + 8] behind it.
-fn miss(a: &mut Asm, write: bool, el0: bool, helpers: &Helpers) {
+fn miss(a: &mut Asm, write: bool, el0: bool, helpers: &Helpers, host: HostFeatures) {
     let (rax, rcx, rdx, rsi, rdi) = (Gpr::RAX, Gpr::RCX, Gpr::RDX, Gpr::RSI, Gpr::RDI);
     let tmp = |n: i32| Mem::b(ENV, env::TMP + n * 8);
     let (slow, second) = (a.label(), a.label());
@@ -289,7 +290,7 @@ fn miss(a: &mut Asm, write: bool, el0: bool, helpers: &Helpers) {
     a.pop(rdi);
     a.pop(rsi);
     a.alu_imm(Alu::Sub, Sz::Q, Gpr::RSP, 8);
-    save_all(a);
+    save_all(a, host);
     call_helper(a, helpers.miss);
 }
 

@@ -1,6 +1,6 @@
 //! Every form, every register, every class of displacement, against iced-x86's decoder.
 
-use iced_x86::{Decoder, DecoderOptions, Instruction, OpKind, Register};
+use iced_x86::{Decoder, DecoderOptions, EncodingKind, Instruction, OpKind, Register};
 
 use super::vec::{Form, Has, Regs};
 use super::*;
@@ -405,7 +405,10 @@ fn vector_forms() {
 #[track_caller]
 fn check_vector(op: &Vop, a: &mut Asm, expect: &[Operand]) {
     let i = decode(a);
-    assert_eq!(format!("{:?}", i.mnemonic()).to_lowercase(), op.name, "{i}");
+    // The EVEX forms of bitwise logic have an element size in their names.
+    let logic = matches!(op.name, "vpand" | "vpandn" | "vpor" | "vpxor") && i.encoding() == EncodingKind::EVEX;
+    let name = if logic { format!("{}d", op.name) } else { op.name.to_owned() };
+    assert_eq!(format!("{:?}", i.mnemonic()).to_lowercase(), name, "{i}");
     assert_eq!(i.op_count() as usize, expect.len(), "{i}");
     for (n, o) in expect.iter().enumerate() {
         match *o {
@@ -417,6 +420,31 @@ fn check_vector(op: &Vop, a: &mut Asm, expect: &[Operand]) {
             Imm(v) => assert_eq!(i.immediate(n as u32), v, "{i}"),
         }
     }
+}
+
+/// The text of all instructions emitted by `f`.
+fn text(f: impl FnOnce(&mut Asm)) -> Vec<String> {
+    let mut a = one(f);
+    let (hot, _) = a.finish(0x1000, 0x2000).expect("no branches");
+    Decoder::with_ip(64, hot, 0x1000, DecoderOptions::NONE).into_iter().map(|i| i.to_string()).collect()
+}
+
+#[test]
+fn what_has_no_evex_form_reaches_the_upper_registers_by_way_of_two_others() {
+    let l = VLen::L128;
+    let all = text(|a| a.v3(ops::VPHADDW, l, Xmm(20), Xmm(21), Xmm(22)));
+    let want = ["vmovaps xmm15,xmm22", "vmovaps xmm14,xmm21", "vphaddw xmm14,xmm14,xmm15", "vmovaps xmm20,xmm14"];
+    assert_eq!(all, want);
+    let source = text(|a| a.v2(ops::VPTEST, l, Xmm(20), Xmm(3)));
+    assert_eq!(source, ["vmovaps xmm14,xmm20", "vptest xmm14,xmm3"]);
+    let blend = text(|a| a.v4(ops::VPBLENDVB, l, Xmm(2), Xmm(31), Xmm(1), Xmm(3)));
+    assert_eq!(blend, ["vmovaps xmm14,xmm31", "vpblendvb xmm2,xmm14,xmm1,xmm3"]);
+    let immediate = text(|a| a.v3i(ops::VPBLENDW, l, Xmm(16), Xmm(1), Mem::b(Gpr::R15, 16), 2));
+    assert_eq!(immediate, ["vpblendw xmm14,xmm1,[r15+10h],2", "vmovaps xmm16,xmm14"]);
+    let gpr = text(|a| a.v2_gpr(ops::VPMOVMSKB, l, Gpr::RCX, Xmm(30)));
+    assert_eq!(gpr, ["vmovaps xmm15,xmm30", "vpmovmskb ecx,xmm15"]);
+    let sha = text(|a| a.sha(0xcc, Xmm(1), Xmm(17)));
+    assert_eq!(sha, ["vmovaps xmm14,xmm17", "sha256msg1 xmm1,xmm14"]);
 }
 
 #[test]

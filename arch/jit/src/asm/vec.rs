@@ -136,15 +136,72 @@ pub enum Rounding {
     Zero = 3,
 }
 
+/// Registers by way of which instructions without an EVEX form reach xmm16 to xmm31.
+pub const BY_WAY_OF: [Xmm; 2] = [Xmm(14), Xmm(15)];
+
+/// What an instruction has besides its operands.
+#[derive(Clone, Copy, Default)]
+struct Extra {
+    mask: Masking,
+    round: Option<Rounding>,
+    imm: Option<u8>,
+}
+
+impl Extra {
+    fn imm(imm: u8) -> Extra {
+        Extra { imm: Some(imm), ..Extra::default() }
+    }
+}
+
 impl Asm {
-    fn vector(&mut self, op: &Vop, len: VLen, reg: u8, vvvv: u8, rm: Rm, mask: Masking, round: Option<Rounding>) {
+    fn vector(&mut self, op: &Vop, len: VLen, reg: u8, vvvv: u8, rm: Rm, extra: Extra) {
+        let Extra { mask, round, imm } = extra;
         let high = reg >= 16 || vvvv >= 16 || matches!(rm, Rm::Reg(r) if r >= 16);
+        if high && op.has == Has::Vex {
+            return self.by_way_of(op, len, reg, vvvv, rm, extra);
+        }
         let evex = op.has == Has::Evex || high || mask.k != 0 || round.is_some() || len == VLen::L512;
         debug_assert!(!(evex && op.has == Has::Vex), "{} has no EVEX form", op.name);
         if evex {
             self.evex(op, len, reg, vvvv, rm, mask, round);
         } else {
             self.vex(op, len, reg, vvvv, rm);
+        }
+        if let Some(imm) = imm {
+            self.byte(imm);
+        }
+    }
+
+    /// An instruction without an EVEX form on registers that only EVEX names: copies in [`BY_WAY_OF`], whose moves cost no time.
+    fn by_way_of(&mut self, op: &Vop, len: VLen, reg: u8, vvvv: u8, rm: Rm, extra: Extra) {
+        let [first, second] = BY_WAY_OF;
+        let copy = |a: &mut Asm, to: Xmm, from: u8| {
+            if from < 16 {
+                return from;
+            }
+            a.v2(ops::VMOVAPS, len, to, Xmm(from));
+            to.0
+        };
+        let stores = matches!(op.form, Form::Mr | Form::Mri);
+        if stores || op.opcode == ops::VPTEST.opcode && op.map == ops::VPTEST.map {
+            // `reg` is a source, and a memory operand is all that such instructions write.
+            debug_assert!(!stores || !matches!(rm, Rm::Reg(r) if r >= 16), "{}", op.name);
+            let reg = copy(self, first, reg);
+            let rm = match rm {
+                Rm::Reg(r) => Rm::Reg(copy(self, second, r)),
+                mem @ Rm::Mem(_) => mem,
+            };
+            return self.vector(op, len, reg, vvvv, rm, extra);
+        }
+        let rm = match rm {
+            Rm::Reg(r) => Rm::Reg(copy(self, second, r)),
+            mem @ Rm::Mem(_) => mem,
+        };
+        let vvvv = copy(self, first, vvvv);
+        let d = if reg < 16 { reg } else { first.0 };
+        self.vector(op, len, d, vvvv, rm, extra);
+        if d != reg {
+            self.v2(ops::VMOVAPS, len, Xmm(reg), Xmm(d));
         }
     }
 
@@ -191,7 +248,7 @@ impl Asm {
 
     /// `op dst, a, b`.
     pub fn v3(&mut self, op: Vop, len: VLen, dst: Xmm, a: Xmm, b: impl Into<Rm>) {
-        self.vector(&op, len, dst.0, a.0, b.into(), Masking::default(), None);
+        self.vector(&op, len, dst.0, a.0, b.into(), Extra::default());
     }
 
     /// `op dst {k}{z}, a, b {er}`.
@@ -205,58 +262,53 @@ impl Asm {
         mask: Masking,
         round: Option<Rounding>,
     ) {
-        self.vector(&op, len, dst.0, a.0, b.into(), mask, round);
+        self.vector(&op, len, dst.0, a.0, b.into(), Extra { mask, round, imm: None });
     }
 
     /// `op dst, a, b, imm`.
     pub fn v3i(&mut self, op: Vop, len: VLen, dst: Xmm, a: Xmm, b: impl Into<Rm>, imm: u8) {
-        self.vector(&op, len, dst.0, a.0, b.into(), Masking::default(), None);
-        self.byte(imm);
+        self.vector(&op, len, dst.0, a.0, b.into(), Extra::imm(imm));
     }
 
     /// `op dst, a, b, mask register` (VBLENDV*).
     pub fn v4(&mut self, op: Vop, len: VLen, dst: Xmm, a: Xmm, b: impl Into<Rm>, m: Xmm) {
-        self.vector(&op, len, dst.0, a.0, b.into(), Masking::default(), None);
-        self.byte(m.0 << 4);
+        self.vector(&op, len, dst.0, a.0, b.into(), Extra::imm(m.0 << 4));
     }
 
     /// `op dst, src`.
     pub fn v2(&mut self, op: Vop, len: VLen, dst: Xmm, src: impl Into<Rm>) {
-        self.vector(&op, len, dst.0, 0, src.into(), Masking::default(), None);
+        self.vector(&op, len, dst.0, 0, src.into(), Extra::default());
     }
 
     /// `op dst {k}{z}, src {er}`.
     pub fn v2_ext(&mut self, op: Vop, len: VLen, dst: Xmm, src: impl Into<Rm>, mask: Masking, round: Option<Rounding>) {
-        self.vector(&op, len, dst.0, 0, src.into(), mask, round);
+        self.vector(&op, len, dst.0, 0, src.into(), Extra { mask, round, imm: None });
     }
 
     /// `op dst, src, imm`.
     pub fn v2i(&mut self, op: Vop, len: VLen, dst: Xmm, src: impl Into<Rm>, imm: u8) {
-        self.vector(&op, len, dst.0, 0, src.into(), Masking::default(), None);
-        self.byte(imm);
+        self.vector(&op, len, dst.0, 0, src.into(), Extra::imm(imm));
     }
 
     /// `op gpr, src`: a result in a general register.
     pub fn v2_gpr(&mut self, op: Vop, len: VLen, dst: Gpr, src: impl Into<Rm>) {
-        self.vector(&op, len, dst.0, 0, src.into(), Masking::default(), None);
+        self.vector(&op, len, dst.0, 0, src.into(), Extra::default());
     }
 
     /// `op mem-or-reg, src`: stores and moves out.
     pub fn vst(&mut self, op: Vop, len: VLen, dst: impl Into<Rm>, src: Xmm) {
-        self.vector(&op, len, src.0, 0, dst.into(), Masking::default(), None);
+        self.vector(&op, len, src.0, 0, dst.into(), Extra::default());
     }
 
     /// `op mem-or-reg, src, imm`.
     pub fn vsti(&mut self, op: Vop, len: VLen, dst: impl Into<Rm>, src: Xmm, imm: u8) {
-        self.vector(&op, len, src.0, 0, dst.into(), Masking::default(), None);
-        self.byte(imm);
+        self.vector(&op, len, src.0, 0, dst.into(), Extra::imm(imm));
     }
 
     /// `op dst, src, imm` for shifts by an immediate.
     pub fn vshift(&mut self, op: Vop, len: VLen, dst: Xmm, src: Xmm, imm: u8) {
         let ext = if let Form::Vmi(n) = op.form { n } else { 0 };
-        self.vector(&op, len, ext, dst.0, src.into(), Masking::default(), None);
-        self.byte(imm);
+        self.vector(&op, len, ext, dst.0, src.into(), Extra::imm(imm));
     }
 
     /// `vzeroupper`.
@@ -266,6 +318,7 @@ impl Asm {
 
     /// A SHA instruction of map 0F38 (`dst` is read and written; SHA256RNDS2 also reads XMM0).
     pub fn sha(&mut self, opcode: u8, dst: Xmm, src: Xmm) {
+        let src = self.in_lower_half(src);
         let rex = (dst.0 >> 3) << 2 | src.0 >> 3;
         if rex != 0 {
             self.byte(0x40 | rex);
@@ -276,6 +329,7 @@ impl Asm {
 
     /// `sha1rnds4 dst, src, imm`.
     pub fn sha1rnds4(&mut self, dst: Xmm, src: Xmm, imm: u8) {
+        let src = self.in_lower_half(src);
         let rex = (dst.0 >> 3) << 2 | src.0 >> 3;
         if rex != 0 {
             self.byte(0x40 | rex);
@@ -283,6 +337,15 @@ impl Asm {
         self.bytes(&[0x0f, 0x3a, 0xcc]);
         self.modrm_only(dst.0, src.into());
         self.byte(imm);
+    }
+
+    /// `src`, or a copy of it that every encoding names.
+    fn in_lower_half(&mut self, src: Xmm) -> Xmm {
+        if src.0 < 16 {
+            return src;
+        }
+        self.vmov(BY_WAY_OF[0], src);
+        BY_WAY_OF[0]
     }
 
     /// `kmovd k, reg`.
@@ -424,8 +487,8 @@ vops! {
     VPMINUD "vpminud" 1 2 W0 0x3b Rvm, Both Full, V;  VPMINUQ "vpminuq" 1 2 W1 0x3b Rvm, Evex Full, V;
     VPMAXUB "vpmaxub" 1 1 G0 0xde Rvm, Both Full, V;  VPMAXUW "vpmaxuw" 1 2 G0 0x3e Rvm, Both Full, V;
     VPMAXUD "vpmaxud" 1 2 W0 0x3f Rvm, Both Full, V;  VPMAXUQ "vpmaxuq" 1 2 W1 0x3f Rvm, Evex Full, V;
-    VPAND "vpand" 1 1 G0 0xdb Rvm, Vex Full, V;  VPANDN "vpandn" 1 1 G0 0xdf Rvm, Vex Full, V;
-    VPOR "vpor" 1 1 G0 0xeb Rvm, Vex Full, V;  VPXOR "vpxor" 1 1 G0 0xef Rvm, Vex Full, V;
+    VPAND "vpand" 1 1 G0 0xdb Rvm, Both Full, V;  VPANDN "vpandn" 1 1 G0 0xdf Rvm, Both Full, V;
+    VPOR "vpor" 1 1 G0 0xeb Rvm, Both Full, V;  VPXOR "vpxor" 1 1 G0 0xef Rvm, Both Full, V;
     VPTERNLOGD "vpternlogd" 1 3 W0 0x25 Rvmi, Evex Full, V;  VPTERNLOGQ "vpternlogq" 1 3 W1 0x25 Rvmi, Evex Full, V;
     VPCMPEQB "vpcmpeqb" 1 1 G0 0x74 Rvm, Vex Full, V;  VPCMPEQW "vpcmpeqw" 1 1 G0 0x75 Rvm, Vex Full, V;
     VPCMPEQD "vpcmpeqd" 1 1 G0 0x76 Rvm, Vex Full, V;  VPCMPEQQ "vpcmpeqq" 1 2 G0 0x29 Rvm, Vex Full, V;

@@ -1,11 +1,19 @@
 //! What one pass over the decoded instructions of a fragment finds before anything is emitted: who reads the flags, who is branched to.
 
-use isa::insn::Insn;
+use isa::insn::{Cond, Insn};
 
 use crate::optimisations::{Optimisation, Optimisations};
 
 use super::builder::Mode;
 use super::pure::{EVERYTHING, pure_effect};
+
+/// A set of condition flags, in the order of the register NZCV: N is 8, V is 1.
+pub type Nzcv = u8;
+
+/// All condition flags.
+pub const ALL_FLAGS: Nzcv = 15;
+/// Only C.
+pub const ONLY_C: Nzcv = 2;
 
 /// Facts about one instruction of a fragment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +22,10 @@ pub struct InsnInfo {
     pub flags_live_in: bool,
     /// NZCV behind it is read by something behind it.
     pub flags_live_out: bool,
+    /// Which of NZCV are read before they are written, in front of it.
+    pub flags_in: Nzcv,
+    /// The same behind it.
+    pub flags_out: Nzcv,
     /// A branch inside the fragment goes here.
     pub is_target: bool,
     /// A branch from behind (a loop) goes here.
@@ -25,21 +37,45 @@ pub struct InsnInfo {
 /// The system register NZCV.
 const NZCV: u16 = isa::insn::SysEnc::new(3, 3, 4, 2, 0).0;
 
-/// What an instruction does with NZCV: (reads, defines all of it).
+/// The flags that a condition looks at.
 #[must_use]
-pub fn flag_use(insn: &Insn) -> (bool, bool) {
+pub fn flags_of(cond: Cond) -> Nzcv {
+    match cond {
+        Cond::Eq | Cond::Ne => 4,
+        Cond::Cs | Cond::Cc => ONLY_C,
+        Cond::Mi | Cond::Pl => 8,
+        Cond::Vs | Cond::Vc => 1,
+        Cond::Hi | Cond::Ls => 6,
+        Cond::Ge | Cond::Lt => 9,
+        Cond::Gt | Cond::Le => 13,
+        Cond::Al | Cond::Nv => 0,
+    }
+}
+
+/// What an instruction does with NZCV: (what it reads, defines all of it).
+#[must_use]
+pub fn flag_use(insn: &Insn) -> (Nzcv, bool) {
+    let (reads, defines) = match *insn {
+        Insn::AddSubCarry { setflags, .. } => return (ONLY_C, setflags),
+        Insn::CondSelect { cond, .. } | Insn::FpCondSelect { cond, .. } => return (flags_of(cond), false),
+        Insn::BranchCond { cond, .. } => return (flags_of(cond), false),
+        Insn::FpCondCompare { cond, .. } | Insn::CondCompareReg { cond, .. } | Insn::CondCompareImm { cond, .. } => {
+            return (flags_of(cond), true);
+        }
+        _ => reads_all(insn),
+    };
+    (if reads { ALL_FLAGS } else { 0 }, defines)
+}
+
+/// As [`flag_use`], for instructions that read all flags or none.
+fn reads_all(insn: &Insn) -> (bool, bool) {
     match *insn {
         Insn::AddSubImm { setflags, .. }
         | Insn::AddSubShifted { setflags, .. }
         | Insn::AddSubExtended { setflags, .. }
         | Insn::LogicalImm { setflags, .. }
         | Insn::LogicalShifted { setflags, .. } => (false, setflags),
-        Insn::AddSubCarry { setflags, .. } => (true, setflags),
-        Insn::CondSelect { cond, .. } => (!cond.always(), false),
-        Insn::FpCondSelect { cond, .. } => (!cond.always(), false),
         Insn::FpCompare { .. } => (false, true),
-        Insn::BranchCond { .. } => (true, false),
-        Insn::FpCondCompare { .. } | Insn::CondCompareReg { .. } | Insn::CondCompareImm { .. } => (true, true),
         Insn::PcRel { .. }
         | Insn::MoveWide { .. }
         | Insn::Bitfield { .. }
@@ -267,6 +303,7 @@ pub fn analyse(insns: &[Insn], mode: Mode, optimise: Optimisations, info: &mut V
     if !optimise.has(Optimisation::DeadFlags) {
         for i in info.iter_mut() {
             (i.flags_live_in, i.flags_live_out) = (true, true);
+            (i.flags_in, i.flags_out) = (ALL_FLAGS, ALL_FLAGS);
         }
     }
     // Backward, until nothing changes: a loop is first taken to keep what it does not read, then its head is known.
@@ -283,20 +320,22 @@ fn backward(
 ) -> bool {
     let mut changed = false;
     // Exits of the fragment read everything.
-    let mut flags = true;
+    let mut flags = ALL_FLAGS;
     let mut live = EVERYTHING;
     for i in (0..insns.len()).rev() {
         let insn = &insns[i];
         let (reads, defines) = flag_use(insn);
-        let at_target = || target_of(i, insn).is_none_or(|t| info[t].flags_live_in);
+        let at_target = || target_of(i, insn).map_or(ALL_FLAGS, |t| info[t].flags_in);
         let mut out = match direct_branch(insn) {
-            Some((_, falls_through)) => at_target() || falls_through && flags,
-            None => ends_flow(insn) || flags,
+            Some((_, falls_through)) => at_target() | if falls_through { flags } else { 0 },
+            None if ends_flow(insn) => ALL_FLAGS,
+            None => flags,
         };
-        out |= info[i].flags_live_out;
+        out |= info[i].flags_out;
         let effect = pure_effect(insn, mode, optimise);
-        let dead =
-            optimise.has(Optimisation::DeadWrites) && effect.is_some_and(|e| e.writes & live == 0) && !(defines && out);
+        let dead = optimise.has(Optimisation::DeadWrites)
+            && effect.is_some_and(|e| e.writes & live == 0)
+            && !(defines && out != 0);
         live = match effect {
             _ if dead => live,
             Some(e) => live & !e.writes | e.reads,
@@ -306,10 +345,11 @@ fn backward(
         if info[i].is_target {
             live = EVERYTHING;
         }
-        let live_in = if dead { out } else { reads || out && !defines } || info[i].flags_live_in;
-        changed |= (live_in, out, dead) != (info[i].flags_live_in, info[i].flags_live_out, info[i].dead);
-        info[i].flags_live_in = live_in;
-        info[i].flags_live_out = out;
+        let kept = if defines { 0 } else { out };
+        let live_in = info[i].flags_in | if dead { out } else { reads | kept };
+        changed |= (live_in, out, dead) != (info[i].flags_in, info[i].flags_out, info[i].dead);
+        (info[i].flags_in, info[i].flags_out) = (live_in, out);
+        (info[i].flags_live_in, info[i].flags_live_out) = (live_in != 0, out != 0);
         info[i].dead = dead;
         flags = live_in;
     }

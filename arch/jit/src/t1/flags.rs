@@ -5,6 +5,8 @@
 //! consumer emits it where it is wanted. Before an instruction that clobbers EFLAGS or overwrites a recipe's input, [`Builder::begin`] saves what
 //! would get lost, if something still reads it.
 //!
+//! Where nothing but C is still wanted (inside a chain of ADCS or SBCS), C alone is put away, as a byte: one instruction to keep and one to get back.
+//!
 //! Environment format: what `lahf; seto al` leaves in AX (AH = SF ZF . . . . . CF, AL = OF), with CF = C.
 //!
 //! A value of NZCV that no instruction can read before it is overwritten is not kept: an exception taken in between saves an older NZCV.
@@ -14,6 +16,7 @@ use isa::insn::Cond;
 use crate::asm::{Alu, Cc, Gpr, Mem, Sz};
 use crate::env;
 
+use super::analysis::ONLY_C;
 use super::builder::Builder;
 use super::regs::ENV;
 
@@ -98,26 +101,31 @@ pub struct Flags {
     pub recipe: Option<Recipe>,
     /// In the environment.
     pub env: bool,
+    /// CF in the environment's byte for it (inverted), with what it says about C; the others are not wanted any more.
+    pub carry: Option<Polarity>,
 }
 
 impl Flags {
     /// Only in the environment: the state at fragment entry and at labels.
-    pub const STORED: Flags = Flags { fp: None, fp_host: None, host: None, recipe: None, env: true };
+    pub const STORED: Flags = Flags { fp: None, fp_host: None, host: None, recipe: None, env: true, carry: None };
 }
 
 const FLAGS: Mem = Mem::b(ENV, env::FLAGS);
+const CARRY: Mem = Mem::b(ENV, env::CARRY);
 
 impl Builder<'_> {
     /// Call first in every lowering that writes a general register or clobbers EFLAGS: keeps the guest flags safe if they are still wanted.
     /// Uses RAX. `writes`: general registers that the lowering writes. `clobbers`: it changes EFLAGS.
     pub fn begin(&mut self, writes: &[u8], clobbers: bool) {
         let hit = self.flags.recipe.is_some_and(|r| writes.iter().any(|w| r.reads(*w)));
-        if self.flags_live_out() && !self.flags.env {
+        if self.flags_live_out() && !self.flags.env && self.flags.carry.is_none() {
             let in_host = self.flags.host.is_some() || self.flags.fp_host.is_some();
             let survives = !hit && self.flags.recipe.is_some() || self.flags.fp.is_some() || !clobbers && in_host;
             if !survives {
                 if clobbers {
-                    self.store_flags();
+                    if !self.store_carry() {
+                        self.store_flags();
+                    }
                 } else {
                     self.need_flags();
                 }
@@ -130,6 +138,23 @@ impl Builder<'_> {
         if hit {
             self.flags.recipe = None;
         }
+    }
+
+    /// True if the flags are in EFLAGS, nowhere else, and wanted behind this instruction: then it pays to leave EFLAGS alone.
+    #[must_use]
+    pub fn keeps_flags(&self) -> bool {
+        let Flags { host, recipe, env, carry, .. } = self.flags;
+        host.is_some() && recipe.is_none() && !env && carry.is_none() && self.flags_live_out()
+    }
+
+    /// Put C away, if nothing else of the flags is wanted behind this instruction and C is in EFLAGS.
+    fn store_carry(&mut self) -> bool {
+        let only_c = self.info.get(self.i).is_some_and(|i| i.flags_out == ONLY_C);
+        // A lockstep run compares all flags.
+        let (true, false, Some(p)) = (only_c, self.lockstep, self.flags.host) else { return false };
+        self.a.setcc(Cc::Ae, CARRY);
+        self.flags.carry = Some(p);
+        true
     }
 
     /// As [`Builder::begin`] for an instruction that defines all flags itself: only forgets.
@@ -203,6 +228,10 @@ impl Builder<'_> {
             Polarity::Add
         } else if let Some(r) = self.flags.recipe {
             self.emit_recipe(r)
+        } else if let Some(p) = self.flags.carry {
+            // CF = the byte is 0.
+            self.a.alu_imm(Alu::Cmp, Sz::B, CARRY, 1);
+            p
         } else {
             self.a.load(Sz::D, Gpr::RAX, FLAGS);
             self.a.alu_imm(Alu::Add, Sz::B, Gpr::RAX, 0x7f);
@@ -227,6 +256,18 @@ impl Builder<'_> {
             return;
         }
         if self.flags.host.is_none() && self.fp_flags_to_rax() {
+            self.a.store(Sz::D, FLAGS, Gpr::RAX);
+            self.flags.env = true;
+            return;
+        }
+        if self.flags.host.is_none()
+            && let Some(p) = self.flags.carry
+        {
+            self.a.movzx(Sz::B, Gpr::RAX, CARRY);
+            if p == Polarity::Add {
+                self.a.alu_imm(Alu::Xor, Sz::D, Gpr::RAX, 1);
+            }
+            self.a.rorx(Sz::D, Gpr::RAX, Gpr::RAX, 24);
             self.a.store(Sz::D, FLAGS, Gpr::RAX);
             self.flags.env = true;
             return;

@@ -9,7 +9,6 @@ use crate::asm::{Cc, Gpr, Section, Sz, VLen, Xmm, ops};
 
 use super::builder::Builder;
 use super::flags::{Flags, FpCompareRecipe, FpOrder};
-use super::regs::pin_v;
 
 /// Which order of operands has one host condition for `cond`; `None` if both do.
 fn order_for(cond: Cond) -> Option<FpOrder> {
@@ -59,15 +58,13 @@ impl Builder<'_> {
     /// Do the compare `r` in the given order. `signal`: quiet NaNs are an invalid operation too. Uses xmm2 and xmm3.
     fn emit_fp_compare(&mut self, r: FpCompareRecipe, order: FpOrder, signal: bool) {
         let load = if r.double { ops::VMOVSD_LD } else { ops::VMOVSS_LD };
-        let mut operand = |reg: Option<u8>, scratch: Xmm| match reg {
-            None => {
-                self.a.vzero(scratch);
-                scratch
+        let mut operand = |reg: Option<u8>, scratch: Xmm| {
+            match reg.map(|v| (v, self.pin_v(v))) {
+                Some((_, Some(x))) => return x,
+                Some((v, None)) => self.a.v2(load, VLen::L128, scratch, super::regs::home_v(v)),
+                None => self.a.vzero(scratch),
             }
-            Some(v) => pin_v(v).unwrap_or_else(|| {
-                self.a.v2(load, VLen::L128, scratch, super::regs::home_v(v));
-                scratch
-            }),
+            scratch
         };
         let n = operand(Some(r.n), Xmm(2));
         let m = operand(r.m, Xmm(3));

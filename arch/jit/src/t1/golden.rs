@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Formatter, Instruction, IntelFormatter};
 
 use super::builder::{Ids, Mode};
-use super::regs::{PINNED, PINNED_V, SP};
+use super::regs::{PINNED, SP, pinned_v};
 use super::{Request, Translator};
 use crate::Optimisations;
 use crate::asm::Section;
@@ -18,8 +18,17 @@ use crate::host::HostFeatures;
 use crate::thunks::Thunks;
 
 /// A host with all extensions, whatever this one has.
-const HOST: HostFeatures =
-    HostFeatures { aes: true, pclmul: true, sha: true, gfni: true, avx512: true, vbmi: true, bitalg: true, vnni: true };
+const HOST: HostFeatures = HostFeatures {
+    aes: true,
+    pclmul: true,
+    sha: true,
+    gfni: true,
+    avx512: true,
+    vbmi: true,
+    bitalg: true,
+    vnni: true,
+    vectors32: true,
+};
 
 /// The kernel's mode, and the mode of its processes.
 const EL1: Mode = Mode { el1: true, strict: false, fp_trap: false, mmu: true, sp_elx: true, fp_odd: false, far: true };
@@ -29,6 +38,35 @@ const EL0: Mode = Mode { el1: false, sp_elx: false, far: false, ..EL1 };
 type Form = (&'static str, Mode, &'static [(u32, &'static str)]);
 
 const FORMS: &[Form] = &[
+    (
+        "carry_chain",
+        EL0,
+        &[
+            (0xab0a_00c6, "adds x6, x6, x10"),
+            (0x9bc9_7caa, "umulh x10, x5, x9"),
+            (0x9b18_7cab, "mul x11, x5, x24"),
+            (0xba0a_00e7, "adcs x7, x7, x10"),
+            (0xa8c1_342c, "ldp x12, x13, [x1], #16"),
+            (0xba0c_0000, "adcs x0, x0, x12"),
+            (0xd360_fdae, "lsr x14, x13, #32"),
+            (0x9a1f_0063, "adc x3, x3, xzr"),
+            (0xeb02_003f, "cmp x1, x2"),
+            (0x5400_0201, "b.ne .+64"),
+        ],
+    ),
+    (
+        "upper_vectors",
+        EL0,
+        &[
+            (0x3dc0_0014, "ldr q20, [x0]"),
+            (0x6e3e_1e95, "eor v21.16b, v20.16b, v30.16b"),
+            (0x4eb8_86bf, "add v31.4s, v21.4s, v24.4s"),
+            (0x6e28_8ff9, "cmeq v25.16b, v31.16b, v8.16b"),
+            (0x4e70_cffa, "fmla v26.2d, v31.2d, v16.2d"),
+            (0x3d80_003f, "str q31, [x1]"),
+            (0xd65f_03c0, "ret"),
+        ],
+    ),
     ("loop", EL1, &[(0xf100_0400, "subs x0, x0, #1"), (0x54ff_ffe1, "b.ne .-4"), (0xd65f_03c0, "ret")]),
     (
         "load_compare_branch",
@@ -313,7 +351,7 @@ fn legend() -> String {
                 [usize::from(h.0)]
         );
     }
-    for (g, h) in PINNED_V {
+    for (g, h) in pinned_v(HOST) {
         let _ = write!(s, " xmm{}=v{g}", h.0);
     }
     s.push('\n');

@@ -4,14 +4,16 @@
 //! |---|---|
 //! | r15 | the environment: `JitCpu`, biased so that the general registers have short displacements |
 //! | r14 | the current translation context (jump cache and first-level TLB) |
-//! | rbx rsi rdi r8 r9 r10 r11 rbp r12 r13 | X0 X1 X2 X3 X8 X19 X20 X29 X30 SP |
-//! | xmm4-11, xmm12-15 | V0-V7, V16-V19 |
+//! | rbx rsi rdi r8 rbp r12 r9 r10 r11 r13 | X0 X1 X2 X3 X4 X5 X8 X19 X20 SP |
+//! | xmm4-11, xmm12-15 | V0-V7, V16-V19 on hosts with 16 vector registers |
+//! | xmm4-11, xmm12-13, xmm16-29, xmm30-31 | V0-V7, V16-V17, V18-V31, V8-V9 with 32 (AVX-512); xmm14 and xmm15 are the encoder's |
 //! | rax rcx rdx, xmm0-3 | scratch inside one guest instruction |
 //!
 //! Everything else lives in memory behind r15. NZCV is in host EFLAGS, in a recipe or in memory: see `flags`.
 
 use crate::asm::{Gpr, Mem, Rm, Sz, Xmm};
 use crate::env;
+use crate::host::HostFeatures;
 
 use super::builder::Builder;
 
@@ -31,16 +33,46 @@ pub const PINNED: [(u8, Gpr); 10] = [
     (1, Gpr::RSI),
     (2, Gpr::RDI),
     (3, Gpr::R8),
+    (4, Gpr::RBP),
+    (5, Gpr::R12),
     (8, Gpr::R9),
     (19, Gpr::R10),
     (20, Gpr::R11),
-    (29, Gpr::RBP),
-    (30, Gpr::R12),
     (SP, Gpr::R13),
 ];
 
-/// The pinned vector registers.
-pub const PINNED_V: [(u8, Xmm); 12] = [
+/// The pinned vector registers of a host with 32 of its own. What has no EVEX form reaches the upper half by way of xmm14 and xmm15: see `asm::vec`.
+const PINNED_V32: [(u8, Xmm); 26] = [
+    (0, Xmm(4)),
+    (1, Xmm(5)),
+    (2, Xmm(6)),
+    (3, Xmm(7)),
+    (4, Xmm(8)),
+    (5, Xmm(9)),
+    (6, Xmm(10)),
+    (7, Xmm(11)),
+    (16, Xmm(12)),
+    (17, Xmm(13)),
+    (18, Xmm(16)),
+    (19, Xmm(17)),
+    (20, Xmm(18)),
+    (21, Xmm(19)),
+    (22, Xmm(20)),
+    (23, Xmm(21)),
+    (24, Xmm(22)),
+    (25, Xmm(23)),
+    (26, Xmm(24)),
+    (27, Xmm(25)),
+    (28, Xmm(26)),
+    (29, Xmm(27)),
+    (30, Xmm(28)),
+    (31, Xmm(29)),
+    (8, Xmm(30)),
+    (9, Xmm(31)),
+];
+
+/// The pinned vector registers of other hosts.
+const PINNED_V16: [(u8, Xmm); 12] = [
     (0, Xmm(4)),
     (1, Xmm(5)),
     (2, Xmm(6)),
@@ -65,18 +97,19 @@ const fn pin_table() -> [Option<Gpr>; 33] {
     t
 }
 
-const fn pin_v_table() -> [Option<Xmm>; 32] {
+const fn pin_v_table(pinned: &[(u8, Xmm)]) -> [Option<Xmm>; 32] {
     let mut t = [None; 32];
     let mut i = 0;
-    while i < PINNED_V.len() {
-        t[PINNED_V[i].0 as usize] = Some(PINNED_V[i].1);
+    while i < pinned.len() {
+        t[pinned[i].0 as usize] = Some(pinned[i].1);
         i += 1;
     }
     t
 }
 
 const PIN: [Option<Gpr>; 33] = pin_table();
-const PIN_V: [Option<Xmm>; 32] = pin_v_table();
+const PIN_V16: [Option<Xmm>; 32] = pin_v_table(&PINNED_V16);
+const PIN_V32: [Option<Xmm>; 32] = pin_v_table(&PINNED_V32);
 
 /// Host register that holds guest register `reg` (31 = zero register, [`SP`] = SP), if it is pinned.
 #[must_use]
@@ -84,10 +117,10 @@ pub fn pin(reg: u8) -> Option<Gpr> {
     PIN.get(usize::from(reg)).copied().flatten()
 }
 
-/// Host register that holds vector register `v`, if it is pinned.
+/// The pinned vector registers: guest number and host register.
 #[must_use]
-pub fn pin_v(v: u8) -> Option<Xmm> {
-    PIN_V.get(usize::from(v)).copied().flatten()
+pub fn pinned_v(host: HostFeatures) -> &'static [(u8, Xmm)] {
+    if host.vectors32 { &PINNED_V32 } else { &PINNED_V16 }
 }
 
 /// The number that a field has where 31 means SP.
@@ -193,9 +226,16 @@ impl Builder<'_> {
         }
     }
 
+    /// Host register that holds vector register `v`, if it is pinned.
+    #[must_use]
+    pub fn pin_v(&self, v: u8) -> Option<Xmm> {
+        let table = if self.host.vectors32 { &PIN_V32 } else { &PIN_V16 };
+        table.get(usize::from(v)).copied().flatten()
+    }
+
     /// Vector register `v` in some host register: its pinned one, or loaded into `scratch`.
     pub fn v(&mut self, v: u8, scratch: Xmm) -> Xmm {
-        if let Some(x) = pin_v(v) {
+        if let Some(x) = self.pin_v(v) {
             return x;
         }
         self.a.vload(scratch, home_v(v));
@@ -205,18 +245,18 @@ impl Builder<'_> {
     /// Vector register `v` as a source operand. Unaligned use is fine: all forms are VEX.
     #[must_use]
     pub fn vm(&self, v: u8) -> Rm {
-        pin_v(v).map_or_else(|| home_v(v).into(), Into::into)
+        self.pin_v(v).map_or_else(|| home_v(v).into(), Into::into)
     }
 
     /// Where to compute a result for vector register `v`. Finish with [`Builder::set_v`].
     #[must_use]
     pub fn dv(&self, v: u8, scratch: Xmm) -> Xmm {
-        pin_v(v).unwrap_or(scratch)
+        self.pin_v(v).unwrap_or(scratch)
     }
 
     /// `v` = all 128 bits of `from`.
     pub fn set_v(&mut self, v: u8, from: Xmm) {
-        match pin_v(v) {
+        match self.pin_v(v) {
             Some(x) => self.a.vmov(x, from),
             None => self.a.vstore(home_v(v), from),
         }

@@ -481,6 +481,22 @@ fn bitfield(b: &mut Builder<'_>, sf: bool, op: BitfieldOp, rd: u8, rn: u8, immr:
         }
         return b.set(rd, d);
     }
+    let shift = match op {
+        BitfieldOp::Signed if imms == top => Some((Shift::Sar, immr)),
+        BitfieldOp::Unsigned if imms == top => Some((Shift::Shr, immr)),
+        BitfieldOp::Unsigned if imms + 1 == immr => Some((Shift::Shl, top - imms)),
+        _ => None,
+    };
+    if let Some((op, count)) = shift
+        && b.keeps_flags()
+    {
+        b.begin(&[rd], false);
+        b.a.mov_imm(RCX, u64::from(count));
+        let src = b.rm(rn, RAX);
+        let d = b.d(rd, RAX);
+        b.a.shiftx(op, sz, d, src, RCX);
+        return b.set(rd, d);
+    }
     b.begin(&[rd], true);
     if op != BitfieldOp::Insert {
         let d = b.d(rd, RAX);
@@ -679,7 +695,38 @@ fn divide(b: &mut Builder<'_>, sz: Sz, signed: bool) {
     b.a.switch(old);
 }
 
+/// RAX = the low half of RDX times `m`. Leaves EFLAGS alone; uses RCX.
+fn multiply_keeping_flags(b: &mut Builder<'_>, sz: Sz, m: Rm) {
+    b.a.mulx(sz, RCX, RAX, m);
+}
+
+/// As [`accumulate`], with EFLAGS left alone. Uses RCX.
+fn accumulate_keeping_flags(b: &mut Builder<'_>, sz: Sz, sub: bool, rd: u8, ra: u8) {
+    if ra == ZR && !sub {
+        return b.set(rd, RAX);
+    }
+    if sub {
+        b.a.unary(Unary::Not, sz, RAX);
+    }
+    let d = b.d(rd, RAX);
+    let a = if ra == ZR {
+        b.a.mov_imm(RCX, 0);
+        RCX
+    } else {
+        b.r(ra, RCX)
+    };
+    b.a.lea(sz, d, Mem::bi(a, RAX, 0, i32::from(sub)));
+    b.set(rd, d);
+}
+
 fn mul_add(b: &mut Builder<'_>, sz: Sz, sub: bool, rd: u8, rn: u8, rm: u8, ra: u8) {
+    if b.keeps_flags() {
+        b.begin(&[rd], false);
+        b.load_sz(sz, RDX, rn);
+        let m = b.rm(rm, RCX);
+        multiply_keeping_flags(b, sz, m);
+        return accumulate_keeping_flags(b, sz, sub, rd, ra);
+    }
     b.begin(&[rd], true);
     if ra == ZR && !sub {
         let overlaps = pin(rd).is_some() && pin(rd) == pin(rm);
@@ -711,8 +758,10 @@ fn accumulate(b: &mut Builder<'_>, sz: Sz, sub: bool, rd: u8, ra: u8) {
 }
 
 fn mul_add_long(b: &mut Builder<'_>, signed: bool, sub: bool, rd: u8, rn: u8, rm: u8, ra: u8) {
-    b.begin(&[rd], true);
-    for (to, reg) in [(RAX, rn), (RCX, rm)] {
+    let keep = b.keeps_flags();
+    b.begin(&[rd], !keep);
+    let first = if keep { RDX } else { RAX };
+    for (to, reg) in [(first, rn), (RCX, rm)] {
         if signed {
             let src = b.rm(reg, to);
             b.a.movsx(Sz::D, Sz::Q, to, src);
@@ -720,15 +769,28 @@ fn mul_add_long(b: &mut Builder<'_>, signed: bool, sub: bool, rd: u8, rn: u8, rm
             b.load_w(to, reg);
         }
     }
+    if keep {
+        multiply_keeping_flags(b, Sz::Q, RCX.into());
+        return accumulate_keeping_flags(b, Sz::Q, sub, rd, ra);
+    }
     b.a.imul(Sz::Q, RAX, RCX);
     accumulate(b, Sz::Q, sub, rd, ra);
 }
 
 fn mul_high(b: &mut Builder<'_>, signed: bool, rd: u8, rn: u8, rm: u8) {
+    if !signed {
+        // Leaves EFLAGS alone: multiplications stand between the links of carry chains.
+        b.begin(&[rd], false);
+        b.load_x(RDX, rn);
+        let m = b.rm(rm, RCX);
+        let d = b.d(rd, RDX);
+        b.a.mulx(Sz::Q, d, d, m);
+        return b.set(rd, d);
+    }
     b.begin(&[rd], true);
     b.load_x(RAX, rn);
     let m = b.rm(rm, RCX);
-    b.a.unary(if signed { Unary::Imul } else { Unary::Mul }, Sz::Q, m);
+    b.a.unary(Unary::Imul, Sz::Q, m);
     b.set(rd, RDX);
 }
 

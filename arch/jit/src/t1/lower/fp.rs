@@ -16,7 +16,7 @@ use crate::env;
 use crate::t1::builder::Builder;
 use crate::t1::flags::FpCompareRecipe;
 use crate::t1::fp_flags::compare_predicate;
-use crate::t1::regs::{ENV, home_v, pin_v};
+use crate::t1::regs::{ENV, home_v};
 
 pub(super) const RAX: Gpr = Gpr::RAX;
 pub(super) const RCX: Gpr = Gpr::RCX;
@@ -88,7 +88,7 @@ fn moves(b: &mut Builder<'_>, insn: &Insn) -> bool {
         Insn::FpMoveToGpr { size, top, rd, rn } if size != FpSize::Half => {
             b.begin(&[rd], false);
             let d = b.d(rd, RAX);
-            match (size, top, pin_v(rn)) {
+            match (size, top, b.pin_v(rn)) {
                 (FpSize::Single, _, Some(x)) => b.a.vst(ops::VMOVD_ST, L, d, x),
                 (FpSize::Single, _, None) => b.a.load(Sz::D, d, home_v(rn)),
                 (_, false, Some(x)) => b.a.vst(ops::VMOVQ_ST, L, d, x),
@@ -101,7 +101,7 @@ fn moves(b: &mut Builder<'_>, insn: &Insn) -> bool {
         Insn::FpMoveFromGpr { size, top, rd, rn } if size != FpSize::Half => {
             let r = b.r(rn, RAX);
             if top {
-                match pin_v(rd) {
+                match b.pin_v(rd) {
                     Some(x) => b.a.v3i(ops::VPINSRQ, L, x, x, r, 1),
                     None => b.a.store(Sz::Q, home_v(rd).at(8), r),
                 }
@@ -181,7 +181,7 @@ fn select(b: &mut Builder<'_>, size: FpSize, cond: isa::insn::Cond, rd: u8, rn: 
     }
     let sz = Sz::dq(double);
     let Some(cc) = b.cond(cond) else { return };
-    let general = |b: &mut Builder<'_>, v: u8, g: Gpr| match pin_v(v) {
+    let general = |b: &mut Builder<'_>, v: u8, g: Gpr| match b.pin_v(v) {
         Some(x) => b.a.vst(if double { ops::VMOVQ_ST } else { ops::VMOVD_ST }, L, g, x),
         None => b.a.load(sz, g, home_v(v)),
     };
@@ -361,15 +361,16 @@ fn compare_mask(b: &mut Builder<'_>, rel: FpRelation, double: bool, rd: u8, rn: 
 impl Builder<'_> {
     /// Vector register `v` with at least its lowest element in some host register; zero above that if it comes from memory.
     pub(super) fn scalar(&mut self, double: bool, v: u8, scratch: Xmm) -> Xmm {
-        pin_v(v).unwrap_or_else(|| {
-            self.a.v2(if double { ops::VMOVSD_LD } else { ops::VMOVSS_LD }, L, scratch, home_v(v));
-            scratch
-        })
+        if let Some(x) = self.pin_v(v) {
+            return x;
+        }
+        self.a.v2(if double { ops::VMOVSD_LD } else { ops::VMOVSS_LD }, L, scratch, home_v(v));
+        scratch
     }
 
     /// True if what [`Builder::scalar`] answers is zero above the lowest element.
     pub(super) fn is_zero_above(&self, double: bool, v: u8) -> bool {
-        pin_v(v).is_none() || self.zero_above[usize::from(double)] >> v & 1 != 0
+        self.pin_v(v).is_none() || self.zero_above[usize::from(double)] >> v & 1 != 0
     }
 
     /// The current instruction leaves `v` zero above its lowest element.

@@ -5,7 +5,7 @@ use isa::insn::{ESize, Insn, VecImmOp, VecPermuteOp, VecWidth};
 use crate::asm::{Gpr, Sz, VLen, Xmm, ops};
 use crate::constants::{HIGH_BYTE, LOW_HALF, PAST_TABLE, TABLE_LAST, TABLE_STEP};
 use crate::t1::builder::Builder;
-use crate::t1::regs::{ZR, home_v, pin_v};
+use crate::t1::regs::{ZR, home_v};
 
 use super::vector::{X0, X1, X2, X3, by_size};
 
@@ -93,7 +93,7 @@ fn immediate(b: &mut Builder<'_>, op: VecImmOp, width: VecWidth, rd: u8, imm: u6
 fn to_general(b: &mut Builder<'_>, signed: bool, sf: bool, es: ESize, index: u8, rd: u8, rn: u8) {
     let d = b.d(rd, RAX);
     let to = if sf { Sz::Q } else { Sz::D };
-    if let Some(x) = pin_v(rn) {
+    if let Some(x) = b.pin_v(rn) {
         match es {
             ESize::B => b.a.vsti(ops::VPEXTRB, L, d, x, index),
             ESize::H => b.a.vsti(ops::VPEXTRW, L, d, x, index),
@@ -127,7 +127,7 @@ fn insert_element(b: &mut Builder<'_>, es: ESize, to: u8, from: u8, rd: u8, rn: 
     let op = by_size(es, [ops::VPINSRB, ops::VPINSRW, ops::VPINSRD, ops::VPINSRQ]);
     let old = b.v(rd, X0);
     let d = b.dv(rd, X0);
-    match (pin_v(rn), es) {
+    match (b.pin_v(rn), es) {
         (None, _) => b.a.v3i(op, L, d, old, home_v(rn).at(i32::from(from) << es as u32), to),
         (Some(n), ESize::D) => match (to, from) {
             (0, 0) => b.a.v3i(ops::VPBLENDD, L, d, old, n, 0b0011),

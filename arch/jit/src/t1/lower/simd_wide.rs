@@ -112,7 +112,7 @@ fn widen(b: &mut Builder<'_>, signed: bool, es: ESize, upper: bool, d: Xmm, rn: 
         let n = b.vm(rn);
         return b.a.v2(op, L, d, n);
     }
-    if let Some(x) = crate::t1::regs::pin_v(rn) {
+    if let Some(x) = b.pin_v(rn) {
         b.a.v2i(ops::VPSHUFD, L, X3, x, 0xee);
         b.a.v2(op, L, d, X3);
     } else {

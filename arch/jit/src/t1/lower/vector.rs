@@ -6,7 +6,7 @@ use crate::asm::{Alu, Cc, Gpr, Mem, Rm, Section, Sz, VLen, Vop, Xmm, ops};
 use crate::constants::{self, Const};
 use crate::env;
 use crate::t1::builder::Builder;
-use crate::t1::regs::{ENV, pin_v};
+use crate::t1::regs::ENV;
 
 use super::{crypto, simd_int, simd_memory, simd_permute, simd_shift, simd_wide};
 
@@ -103,8 +103,8 @@ impl Builder<'_> {
 
     /// `rd` = the low `width` of `from`, zero above.
     pub fn finish_v(&mut self, rd: u8, from: Xmm, width: VecWidth) {
-        let d = pin_v(rd).unwrap_or(from);
-        let d = if width != VecWidth::Q16 && pin_v(rd).is_none() && from.0 > 3 { X0 } else { d };
+        let d = self.pin_v(rd).unwrap_or(from);
+        let d = if width != VecWidth::Q16 && self.pin_v(rd).is_none() && from.0 > 3 { X0 } else { d };
         self.truncate(d, from, width);
         self.set_v(rd, d);
     }
@@ -146,7 +146,7 @@ impl Builder<'_> {
 
     /// Element `index` of `v` in all elements of `dst` (128 bits).
     pub fn dup_element(&mut self, es: ESize, dst: Xmm, v: u8, index: u8) {
-        let Some(x) = pin_v(v) else {
+        let Some(x) = self.pin_v(v) else {
             let at = crate::t1::regs::home_v(v).at(i32::from(index) << es as u32);
             let op = by_size(es, [ops::VPBROADCASTB, ops::VPBROADCASTW, ops::VPBROADCASTD, ops::VPBROADCASTQ]);
             return self.a.v2(op, L, dst, at);

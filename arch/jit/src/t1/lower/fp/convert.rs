@@ -8,7 +8,6 @@ use isa::insn::{FpRounding, FpSize, Insn};
 use super::{Constant, L, RAX, RCX, X0, X1, X2, X3, constant};
 use crate::asm::{Alu, Cc, Masking, Rounding, Section, Shift, Sz, Xmm, ops};
 use crate::t1::builder::Builder;
-use crate::t1::regs::pin_v;
 
 /// Immediate bit of VROUND: no inexact flag.
 const QUIET: u8 = 8;
@@ -46,7 +45,7 @@ pub(super) fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
         Insn::IntToFpLanes { shape, unsigned, fraction_bits, rd, rn } if shape.lanes == 1 => {
             let double = shape.size == FpSize::Double;
             b.begin(&[], true);
-            match pin_v(rn) {
+            match b.pin_v(rn) {
                 Some(x) => b.a.vst(if double { ops::VMOVQ_ST } else { ops::VMOVD_ST }, L, RAX, x),
                 None => b.a.load(Sz::dq(double), RAX, crate::t1::regs::home_v(rn)),
             }
@@ -104,7 +103,7 @@ fn convert(b: &mut Builder<'_>, from: FpSize, to: FpSize, rd: u8, rn: u8) -> boo
 
 /// xmm0 = the lowest half-precision element of `rn`, zero above.
 fn half_in(b: &mut Builder<'_>, rn: u8) {
-    match pin_v(rn) {
+    match b.pin_v(rn) {
         Some(x) => b.a.vst(ops::VMOVD_ST, L, RAX, x),
         None => b.a.load(Sz::D, RAX, crate::t1::regs::home_v(rn)),
     }

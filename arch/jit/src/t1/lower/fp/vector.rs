@@ -6,7 +6,7 @@ use super::convert::round_immediate;
 use super::{Constant, L, RAX, X0, X1, X2, X3, constant, fused, plain_op, relation_predicate};
 use crate::asm::{Cc, Rm, Vop, Xmm, ops};
 use crate::t1::builder::Builder;
-use crate::t1::regs::{home_v, pin_v};
+use crate::t1::regs::home_v;
 
 /// Lower one instruction of this family; false if it has no lowering.
 pub(super) fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
@@ -109,7 +109,7 @@ fn operation(b: &mut Builder<'_>, op: FpBinOp, vop: Vop, shape: FpShape, n: Xmm,
 
 /// `dst` = element `index` of `v` in every lane.
 fn broadcast(b: &mut Builder<'_>, shape: FpShape, v: u8, index: u8, dst: Xmm) {
-    match (pin_v(v), is_double(shape)) {
+    match (b.pin_v(v), is_double(shape)) {
         (Some(x), true) if index == 0 => b.a.v2(ops::VMOVDDUP, L, dst, x),
         (Some(x), true) => b.a.v3(ops::VPUNPCKHQDQ, L, dst, x, x),
         (Some(x), false) => b.a.v2i(ops::VPSHUFD, L, dst, x, (index & 3) * 0x55),
@@ -205,7 +205,7 @@ fn reduce(b: &mut Builder<'_>, op: FpBinOp, shape: FpShape, rd: u8, rn: u8) -> b
 
 /// FCVTL, FCVTL2: NaNs are treated alike on both machines.
 fn widen(b: &mut Builder<'_>, from: FpSize, upper: bool, rd: u8, rn: u8) {
-    let n = match (pin_v(rn), upper) {
+    let n = match (b.pin_v(rn), upper) {
         (Some(x), true) => {
             b.a.v3(ops::VPUNPCKHQDQ, L, X0, x, x);
             X0.into()
