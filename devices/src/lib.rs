@@ -21,6 +21,7 @@ pub mod pvpanic;
 pub mod state;
 #[cfg(test)]
 mod testing;
+mod unix;
 pub mod virtio;
 
 pub use bus::{AccessError, Bus, BusError, MapError, MmioDevice};

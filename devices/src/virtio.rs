@@ -5,6 +5,7 @@
 //! registers by which a driver reaches the common configuration). Requests are served on worker threads, one for each
 //! queue; a vCPU that rings a doorbell only wakes one.
 
+pub mod balloon;
 pub mod blk;
 pub mod chain;
 pub mod common;
@@ -20,9 +21,11 @@ pub mod rng;
 pub mod spec;
 #[cfg(test)]
 mod testing;
+pub mod vsock;
 mod worker;
 
 pub use crate::memory::{GuestMemory, SharedMemory};
+pub use balloon::VirtioBalloon;
 pub use blk::VirtioBlk;
 pub use chain::{Chain, ChainError};
 pub use console::VirtioConsole;
@@ -32,7 +35,8 @@ pub use net::VirtioNet;
 pub use pci::VirtioPci;
 pub use queue::{ActiveQueue, QueueError, Used};
 pub use rng::VirtioRng;
-pub use worker::Bell;
+pub use vsock::VirtioVsock;
+pub use worker::{Bell, ConfigurationBell};
 
 /// How a device interrupts the driver; each transport has its own.
 pub trait Interrupts: Send + Sync {

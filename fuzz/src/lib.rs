@@ -10,6 +10,7 @@ mod networks;
 mod processor;
 mod translation;
 mod virtio_devices;
+mod virtio_requests;
 
 pub use archive_files::archive;
 pub use devices_of_the_board::{device_state, pl011, pl031, pl061};
@@ -19,3 +20,4 @@ pub use networks::{dhcp, nat, virtio_net};
 pub use processor::{decoder, processing_element, walker};
 pub use translation::its;
 pub use virtio_devices::{virtio_blk, virtio_mmio, virtio_pci};
+pub use virtio_requests::{virtio_balloon, virtio_vsock};

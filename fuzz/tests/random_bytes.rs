@@ -124,3 +124,13 @@ fn nat() {
 fn dhcp() {
     run(fuzz::dhcp);
 }
+
+#[test]
+fn virtio_vsock() {
+    run(fuzz::virtio_vsock);
+}
+
+#[test]
+fn virtio_balloon() {
+    run(fuzz::virtio_balloon);
+}

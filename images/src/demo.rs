@@ -138,7 +138,9 @@ fn manifest_name(options: &DemoOptions) -> String {
 
 /// Changes with everything that the initramfs is made of beside the packages.
 fn recipe() -> String {
-    Sha256Sum::of([initramfs::INIT, initramfs::UDHCPC, env!("CARGO_PKG_VERSION")].concat().as_bytes()).to_string()
+    let modules = format!("{:?}", kernel::FOR_DEVICES);
+    let parts = [initramfs::INIT, initramfs::UDHCPC, env!("CARGO_PKG_VERSION"), &modules];
+    Sha256Sum::of(parts.concat().as_bytes()).to_string()
 }
 
 /// The guest that was made before, if all of it is still there, and when it was made.

@@ -2,6 +2,7 @@
 
 mod modules;
 
+pub(crate) use modules::FOR_DEVICES;
 pub use modules::Module;
 
 use crate::deb::{self, DebError, DebFile};

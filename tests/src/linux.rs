@@ -2,6 +2,7 @@
 
 use crate::monitor::run_with;
 use crate::process::{Finished, Running, start};
+use crate::tools::{CROSS_GCC, crate_dir, must_succeed};
 use images::cache::Cache;
 use images::demo::{DemoGuest, DemoOptions, build_with};
 use images::progress::Silent;
@@ -107,4 +108,27 @@ impl Shell {
     pub fn process(&mut self) -> &mut Running {
         &mut self.vmm
     }
+}
+
+/// The guest with a program for it, `programs/NAME.c`, in its root as `/NAME`. The folder has to outlive the guest.
+///
+/// # Panics
+/// When the compiler is missing or refuses the program.
+#[must_use]
+pub fn with_program(guest: &DemoGuest, name: &str, folder: &std::path::Path) -> DemoGuest {
+    let program = folder.join(name);
+    let source = crate_dir().join("programs").join(format!("{name}.c"));
+    let mut gcc = CROSS_GCC.command();
+    must_succeed(gcc.args(["-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg(source));
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
+    };
+    // The kernel takes archives one behind the other.
+    let mut initrd = read(&guest.initrd);
+    let mut archive = images::cpio::Writer::new(Vec::new(), 0);
+    let added = archive.file(name, 0o755, &read(&program)).and_then(|()| archive.finish());
+    initrd.extend(added.unwrap_or_else(|error| panic!("cannot write an archive: {error}")));
+    let path = folder.join("initrd");
+    std::fs::write(&path, initrd).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+    DemoGuest { initrd: path, ..guest.clone() }
 }

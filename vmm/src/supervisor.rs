@@ -23,6 +23,9 @@ use crate::signals::Request;
 /// How often a guest that is paused for want of room is let try again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
+/// What is said where there is no balloon.
+const NO_BALLOON: &str = "the machine has no balloon; start it with --balloon";
+
 /// What the main thread waits for.
 #[derive(Debug)]
 pub enum Event {
@@ -240,6 +243,14 @@ impl<'a> Supervisor<'a> {
             Command::Registers => self.machine.register_report(),
             Command::Gic => self.machine.board().interrupts.report(),
             Command::Devices => self.machine.device_report(),
+            Command::BalloonReport => self.machine.board().balloon.as_ref().map_or(NO_BALLOON.into(), |b| b.report()),
+            Command::Balloon(bytes) => match &self.machine.board().balloon {
+                Some(balloon) => {
+                    balloon.set_target(bytes);
+                    String::new()
+                }
+                None => NO_BALLOON.to_owned(),
+            },
             Command::Status => self.machine.status(),
             Command::Pause => {
                 self.retry = None;

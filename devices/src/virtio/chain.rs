@@ -80,6 +80,11 @@ impl Chain {
         Writer(Cursor::new(&self.writable))
     }
 
+    /// The buffers for what the device gives, as guest physical address and length; they may lie anywhere.
+    pub fn writable_buffers(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.writable.iter().map(|segment| (segment.address.raw_value(), segment.len))
+    }
+
     /// Takes over the descriptors of `from`.
     pub(super) fn fill(&mut self, from: DescriptorChain<&GuestMemory>) -> Result<(), ChainError> {
         self.head = from.head_index();

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::device::VirtioDevice;
 use super::queue::{Position, QueueError, QueueSetup, Slot};
 use super::spec::{feature, status};
-use super::worker::Bell;
+use super::worker::{Bell, ConfigurationBell};
 use super::{Interrupts, SharedMemory, worker};
 use crate::lock;
 use crate::state::{self, StateError};
@@ -46,6 +46,14 @@ impl Shared {
         status & (status::DRIVER_OK | status::DEVICE_NEEDS_RESET) == status::DRIVER_OK
             && !self.paused.load(Ordering::SeqCst)
             && !self.resetting.load(Ordering::SeqCst)
+    }
+
+    /// The device has changed its configuration space.
+    pub(super) fn config_changed(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        if self.status.load(Ordering::SeqCst) & status::DRIVER_OK != 0 {
+            self.interrupts.configuration();
+        }
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -138,6 +146,7 @@ impl Common {
         });
         let slots: Vec<Arc<Slot>> =
             (0..sizes.len() as u16).map(|index| Arc::new(Slot::new(index, device.handler(index)))).collect();
+        device.connect_configuration(ConfigurationBell::new(&shared));
         device.connect(slots.iter().map(|slot| Bell::new(&slot.doorbell)).collect());
         let registers = Mutex::new(Registers::new(&sizes));
         let mut common = Common { device, shared, slots, sizes, registers, workers: Vec::new() };
@@ -399,10 +408,7 @@ impl Common {
 
     /// The device has changed its configuration space: tells the driver.
     pub fn config_changed(&self) {
-        self.shared.generation.fetch_add(1, Ordering::SeqCst);
-        if self.status() & status::DRIVER_OK != 0 {
-            self.shared.interrupts.configuration();
-        }
+        self.shared.config_changed();
     }
 
     /// The device as at power-on, with all queues out of use. Waits for the requests that are being served.
@@ -429,8 +435,12 @@ impl Common {
         self.ring_all();
     }
 
-    /// Counters for reports.
+    /// What the device itself counts, and its queues.
     pub fn counters(&self) -> Value {
+        serde_json::json!({ "queues": self.queue_counters(), "device": self.device.counters() })
+    }
+
+    fn queue_counters(&self) -> Value {
         let each = |slot: &Arc<Slot>| {
             let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
             serde_json::json!({

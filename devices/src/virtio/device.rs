@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::queue::{ActiveQueue, QueueError};
-use super::worker::Bell;
+use super::worker::{Bell, ConfigurationBell};
 use crate::state::StateError;
 
 /// A device type: features, configuration space, and a handler for each queue. It knows no transport and no thread.
@@ -23,6 +23,10 @@ pub trait VirtioDevice: Send + Sync {
     fn connect(&self, bells: Vec<Bell>) {
         drop(bells);
     }
+    /// Takes what tells the driver of changes in the configuration space; called once, before any request is served.
+    fn connect_configuration(&self, bell: ConfigurationBell) {
+        drop(bell);
+    }
     /// Fills `data` from the configuration space at `offset`; bytes beyond its end stay zero.
     fn read_config(&self, offset: u64, data: &mut [u8]);
     /// The driver writes the configuration space; what cannot be written is ignored.
@@ -35,6 +39,10 @@ pub trait VirtioDevice: Send + Sync {
     }
     /// Back to the state at power-on. No handler runs.
     fn reset(&self) {}
+    /// What it counts beside its queues' requests, for reports.
+    fn counters(&self) -> Value {
+        Value::Null
+    }
     /// State that a reset would lose, beside features and queues. No handler runs.
     fn save(&self) -> Value {
         Value::Null

@@ -318,7 +318,9 @@ impl PciFunction for VirtioPci {
     }
 
     fn counters(&self) -> Value {
-        json!({ "queues": self.common.counters(), "messages": self.signals.msix.sent() })
+        let mut counters = self.common.counters();
+        counters["messages"] = json!(self.signals.msix.sent());
+        counters
     }
 
     fn save(&self) -> Value {

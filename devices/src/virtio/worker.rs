@@ -91,6 +91,21 @@ impl Bell {
     }
 }
 
+/// Tells the driver that the device has changed its configuration space.
+#[derive(Clone)]
+pub struct ConfigurationBell(Arc<Shared>);
+
+impl ConfigurationBell {
+    pub(super) fn new(shared: &Arc<Shared>) -> ConfigurationBell {
+        ConfigurationBell(Arc::clone(shared))
+    }
+
+    /// The configuration space is another one now.
+    pub fn ring(&self) {
+        self.0.config_changed();
+    }
+}
+
 /// Starts the worker of `slot`. It ends after [`Shared::end`] and a ring.
 pub(super) fn spawn(name: String, slot: &Arc<Slot>, shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
     let (of_thread, shared) = (Arc::clone(slot), Arc::clone(shared));

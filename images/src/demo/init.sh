@@ -20,6 +20,14 @@ for node in /proc/device-tree/virtio_mmio@* /proc/device-tree/pcie@*; do
     while read -r module; do
         insmod "/lib/modules/$module" 2>/dev/null
     done </lib/modules/order
+    for device in /sys/bus/virtio/devices/*/device; do
+        [ -e "$device" ] || continue
+        order=/lib/modules/order.$(cat "$device")
+        [ -e "$order" ] || continue
+        while read -r module; do
+            insmod "/lib/modules/$module" 2>/dev/null
+        done <"$order"
+    done
     break
 done
 

@@ -1,9 +1,10 @@
 //! The demo guest's root: BusyBox, a few modules, and the script that starts the shell.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use crate::cpio::Writer;
-use crate::kernel::Module;
+use crate::kernel::{FOR_DEVICES, Module};
 
 /// The first process.
 pub(super) const INIT: &str = include_str!("init.sh");
@@ -44,11 +45,16 @@ pub(super) fn write(busybox: &[u8], modules: &[Module]) -> io::Result<Vec<u8>> {
     writer.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
     writer.file("etc/group", 0o644, b"root:x:0:\n")?;
     writer.file("usr/share/udhcpc/default.script", 0o755, UDHCPC.as_bytes())?;
-    let mut order = String::new();
+    // One list for all guests, and one for each device that not all have.
+    let mut orders = BTreeMap::from([("lib/modules/order".to_owned(), String::new())]);
     for module in modules {
         writer.file(&format!("lib/modules/{}.ko", module.name), 0o644, &module.contents)?;
-        order += &format!("{}.ko\n", module.name);
+        let device = FOR_DEVICES.iter().find(|(_, names)| names.contains(&module.name.as_str()));
+        let order = device.map_or("lib/modules/order".to_owned(), |(id, _)| format!("lib/modules/order.{id}"));
+        *orders.entry(order).or_default() += &format!("{}.ko\n", module.name);
     }
-    writer.file("lib/modules/order", 0o644, order.as_bytes())?;
+    for (name, order) in orders {
+        writer.file(&name, 0o644, order.as_bytes())?;
+    }
     writer.finish()
 }

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use crate::compression;
 use crate::deb::DebFile;
 
-/// The drivers, and what they need where that is a module too.
-const WANTED: [&str; 16] = [
+/// Drivers that every guest loads, and what they need where that is a module too.
+const WANTED: [&str; 13] = [
     "failover",
     "net_failover",
     "rng_core",
@@ -20,9 +20,12 @@ const WANTED: [&str; 16] = [
     "virtio_pci_legacy_dev",
     "virtio_pci_modern_dev",
     "virtio_rng",
-    "vmw_vsock_virtio_transport",
-    "vmw_vsock_virtio_transport_common",
-    "vsock",
+];
+/// Drivers that a guest loads where it has the device, by the number of the virtio device type as Linux prints it.
+pub(crate) const FOR_DEVICES: [(&str, &[&str]); 3] = [
+    ("0x0005", &["virtio_balloon"]),
+    ("0x0013", &["vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"]),
+    ("0x001a", &["fuse", "virtiofs"]),
 ];
 /// Greatest size of a module: those of Debian have less than 10 MB.
 const MAX_MODULE: u64 = 64 << 20;
@@ -38,7 +41,8 @@ pub struct Module {
 
 /// Whether a file of a package is one of the modules.
 pub(super) fn is_wanted(path: &str) -> bool {
-    path.contains("lib/modules/") && name(path).is_some_and(|name| WANTED.contains(&name.as_str()))
+    let wanted = |name: &str| WANTED.contains(&name) || FOR_DEVICES.iter().any(|(_, names)| names.contains(&name));
+    path.contains("lib/modules/") && name(path).is_some_and(|name| wanted(&name))
 }
 
 /// The module's name for its path.

@@ -1,5 +1,6 @@
 //! The command line: what may be typed, and what it means.
 
+pub mod balloon;
 pub mod bench;
 pub mod demo;
 pub mod disk;
@@ -10,6 +11,7 @@ pub mod progress;
 pub mod run;
 pub mod size;
 pub mod translator;
+pub mod vsock;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -19,7 +21,9 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use devices::disk::Injection;
+use devices::virtio::balloon::BalloonOptions;
 use devices::virtio::console::{MAX_NAME, PortOptions};
+use devices::virtio::vsock::VsockOptions;
 
 use crate::console::ConsoleKind;
 use crate::console::terminal;
@@ -110,6 +114,7 @@ Examples:
   vmm run --engine interp --trace exception,psci:trace.txt ...      look at what the guest does
   vmm run --disk scratch.img,serial=scratch                          the demo with /dev/vda
   vmm run --net user,hostfwd=tcp::2222-:22                           the demo with a network
+  vmm run --vsock cid=3,socket=/tmp/guest.sock                       streams to and from the guest: CONNECT 22 on the socket
   vmm run --dump-dtb board.dtb                                      only write the device tree
 
 Kernels: arm64 Image, also compressed (gzip, zstd, lz4, xz, bzip2) or wrapped (EFI zboot), and arm64 ELF files. The format is seen from the content.
@@ -165,6 +170,19 @@ pub struct RunArgs {
     /// The guest finds it as /dev/virtio-ports/NAME; hvc0 is a console, /dev/hvc0.
     #[arg(long, value_name = "NAME=PATH", value_parser = parse_port)]
     pub port: Vec<PortOptions>,
+    /// Streams between guest and host without a network: cid=N,socket=PATH
+    ///
+    /// The guest's address is N (3 or more). Who connects to PATH and writes "CONNECT PORT" reaches that port of the guest, and is answered
+    /// "OK PORT"; a guest that connects to port P of the host (address 2) reaches who listens at PATH_P.
+    #[arg(long, value_name = "cid=N,socket=PATH", value_parser = vsock::parse)]
+    pub vsock: Option<VsockOptions>,
+    /// A memory balloon: [free-page-reporting][,stats][,deflate-on-oom][,target=SIZE]
+    ///
+    /// Memory that the guest does without goes back to the host: with free-page-reporting by itself, and otherwise what the monitor's
+    /// command "balloon SIZE" (at the start: target=SIZE) does not leave it. stats shows the guest's use of memory in the monitor and in --stats;
+    /// with deflate-on-oom a guest that runs out of memory takes it back.
+    #[arg(long, value_name = "LIST", num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = balloon::parse)]
+    pub balloon: Option<BalloonOptions>,
     /// Faults of disks, for tests of a guest (repeatable): blk[N]:eio@SECTORS, enospc, short, slow@MS, flush-fail
     #[arg(long, value_name = "FAULT", value_parser = clap::value_parser!(Injection))]
     pub inject: Vec<Injection>,

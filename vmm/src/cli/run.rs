@@ -40,6 +40,8 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
             disks: args.disk.clone(),
             nets: args.net.iter().flatten().cloned().collect(),
             ports: args.port.clone(),
+            vsock: args.vsock.clone(),
+            balloon: args.balloon,
             rng: !args.no_rng,
             faults: args.inject.clone(),
         },

@@ -8,8 +8,10 @@ pub const HELP: &str = "\
 info registers   all vCPUs: PC, exception level, registers, last exceptions
 info gic         the interrupt controller
 info devices     what stands at which address, and how often it was used
+info balloon     memory that the guest has given back, and how it uses the rest
 info status      running or paused, time, instructions
 pause, cont      stop and continue the vCPUs and the guest's clock
+balloon 512M     leave the guest with 512 MiB of its memory (needs --balloon)
 power            press the power button
 reset            reset the machine
 quit             end the machine
@@ -27,12 +29,16 @@ pub enum Command {
     Gic,
     /// `info devices`.
     Devices,
+    /// `info balloon`.
+    BalloonReport,
     /// `info status`.
     Status,
     /// Stop the vCPUs.
     Pause,
     /// Let them go on.
     Continue,
+    /// `balloon SIZE`: leave the guest with this many bytes.
+    Balloon(u64),
     /// Press the power button.
     Power,
     /// Reset the machine.
@@ -50,6 +56,8 @@ pub fn parse(line: &str) -> Result<Option<Command>, String> {
         ["info", "registers" | "regs" | "cpus"] => Command::Registers,
         ["info", "gic" | "pic"] => Command::Gic,
         ["info", "devices" | "mtree" | "qtree"] => Command::Devices,
+        ["info", "balloon"] => Command::BalloonReport,
+        ["balloon", size] => Command::Balloon(crate::cli::size::parse(size)?),
         ["info", "status" | "stats"] => Command::Status,
         ["pause" | "stop"] => Command::Pause,
         ["cont" | "c" | "continue"] => Command::Continue,

@@ -11,6 +11,7 @@ use devices::pl011::{CharSink, Pl011};
 use devices::pl031::{Pl031, WallClock};
 use devices::pl061::Pl061;
 use devices::pvpanic::{PanicEvent, Pvpanic};
+use devices::virtio::VirtioBalloon;
 use devices::{Bus, CpuInterfaceSink, Gic, MmioDevice};
 
 use super::boot::fill_random;
@@ -55,6 +56,8 @@ pub struct Board {
     pub watch: Arc<Mutex<PanicWatch>>,
     /// Hears of disks for which the host has no room.
     pub full_disks: Arc<FullDisks>,
+    /// Memory that the guest gives back.
+    pub balloon: Option<Arc<VirtioBalloon>>,
     tracer: Arc<Tracer>,
     vm: Arc<dyn Vm>,
     ram: std::ops::Range<u64>,
@@ -106,11 +109,11 @@ impl Board {
             bus.insert(base, length, device).map_err(|e| defect(&e))?;
         }
         let full_disks = Arc::new(FullDisks::default());
-        virtio.build(&mut bus, &*interrupts, ram, &full_disks)?;
+        let balloon = virtio.build(&mut bus, &*interrupts, ram, &full_disks)?;
         let psci = Psci::new(vcpus);
         let ram = ram.range();
         let (vm, threads) = (Arc::clone(vm), OnceLock::new());
-        Ok(Board { bus, interrupts, gic, uart, gpio, psci, watch, full_disks, tracer, vm, ram, threads })
+        Ok(Board { bus, interrupts, gic, uart, gpio, psci, watch, full_disks, balloon, tracer, vm, ram, threads })
     }
 
     /// The vCPU threads exist now.

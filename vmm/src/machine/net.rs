@@ -117,7 +117,7 @@ fn random() -> Result<Mac, Failure> {
 }
 
 /// Each connection of the guest is a file here: takes as many as the host allows.
-fn allow_many_files() {
+pub(super) fn allow_many_files() {
     let limit = getrlimit(Resource::Nofile);
     // Without more there are as many connections as there are files.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use devices::virtio::balloon::Reclaim;
 use vm_memory::mmap::{GuestRegionMmap, MmapRegion};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -125,6 +126,16 @@ impl GuestRam {
         }
     }
 
+    /// Whole host pages within the range, as host address and length.
+    fn pages_within(&self, address: u64, len: u64) -> Option<(usize, usize)> {
+        let page = rustix::param::page_size() as u64;
+        let first = address.checked_sub(layout::RAM)?;
+        let end = first.checked_add(len).filter(|&end| end <= self.size)?;
+        let (first, end) = (first.checked_next_multiple_of(page)?, end - end % page);
+        let len = usize::try_from(end.checked_sub(first).filter(|&len| len != 0)?).ok()?;
+        Some((self.host + usize::try_from(first).ok()?, len))
+    }
+
     /// The same memory as processing elements see it. The caller keeps a clone of `self` for as long as it keeps the result.
     pub fn for_processing_elements(&self) -> Result<cpu::Ram, Failure> {
         // SAFETY: the mapping is readable and writable, lives as long as `self.memory`, which the caller keeps (see `engine::emu`), and no Rust references to its
@@ -154,6 +165,19 @@ impl GuestRam {
     }
 }
 
+impl Reclaim for GuestRam {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn reclaim(&self, address: u64, len: u64) -> bool {
+        let Some((start, len)) = self.pages_within(address, len) else { return false };
+        // SAFETY: the range is inside the private anonymous mapping that `memory` owns, which stays mapped: its pages read as zeros from now on. Nobody holds
+        // references into it (see `clear`), and host addresses that engines have kept stay valid.
+        unsafe { libc::madvise(start as *mut libc::c_void, len, libc::MADV_DONTNEED) == 0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +203,25 @@ mod tests {
             assert_eq!(ram.host as u64 % (2 << 20), layout::RAM % (2 << 20));
             ram.memory().write_obj(7u64, GuestAddress(layout::RAM + (16 << 20) - 8)).unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_reclaimed_reads_as_zeros_and_nothing_else_changes() {
+        let ram = GuestRam::new(16 << 20).unwrap();
+        let fill = vec![7u8; 16 << 20];
+        ram.memory().write_slice(&fill, GuestAddress(layout::RAM)).unwrap();
+        assert_eq!(ram.resident(), Some(16 << 20));
+        assert!(ram.reclaim(layout::RAM + (4 << 20) - 100, (4 << 20) + 200));
+        assert_eq!(ram.resident(), Some(12 << 20));
+        let at = |offset: u64| ram.memory().read_obj::<u8>(GuestAddress(layout::RAM + offset)).unwrap();
+        assert_eq!([(4 << 20) - 1, 4 << 20, (8 << 20) - 1, 8 << 20].map(at), [7, 0, 0, 7]);
+        let end = layout::RAM + (16 << 20);
+        for (address, len) in
+            [(layout::RAM - 4096, 8192), (end - 4096, 8192), (u64::MAX - 10, 4096), (end, 4096), (0, u64::MAX)]
+        {
+            assert!(!ram.reclaim(address, len), "{address:#x}");
+        }
+        assert!(!ram.reclaim(layout::RAM + 1, 4096), "no whole page");
     }
 
     #[test]

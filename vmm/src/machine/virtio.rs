@@ -7,17 +7,21 @@ use devices::disk::{self, Aio, Disk, DiskOptions, FaultyDisk, Injection};
 use devices::gic::its;
 use devices::pci::host::BUS_LEN;
 use devices::pci::{PciFunction, PciHost};
+use devices::virtio::balloon::BalloonOptions;
 use devices::virtio::blk::{BlkOptions, MAX_QUEUES, Rates, SERIAL_LEN};
 use devices::virtio::console::{MAX_PORTS, PortOptions};
 use devices::virtio::pci::Slot;
-use devices::virtio::{VirtioBlk, VirtioConsole, VirtioDevice, VirtioMmio, VirtioPci, VirtioRng};
+use devices::virtio::vsock::{CIDS, VsockOptions};
+use devices::virtio::{
+    VirtioBalloon, VirtioBlk, VirtioConsole, VirtioDevice, VirtioMmio, VirtioPci, VirtioRng, VirtioVsock,
+};
 use devices::{Bus, IrqLine, MmioDevice, WiredOr};
 use firmware::BoardDescription;
 use firmware::fdt::{PcieDescription, Peripheral, Region, Trigger, VirtioSlot};
 
 use super::interrupts::InterruptController;
 use super::layout;
-use super::net::NetConfig;
+use super::net::{NetConfig, allow_many_files};
 use super::ram::GuestRam;
 use crate::exit::{Failure, explain};
 
@@ -85,6 +89,10 @@ pub struct VirtioConfig {
     pub nets: Vec<NetConfig>,
     /// Ports of a virtio console, if there are any.
     pub ports: Vec<PortOptions>,
+    /// Streams between guest and host.
+    pub vsock: Option<VsockOptions>,
+    /// Memory that the guest gives back.
+    pub balloon: Option<BalloonOptions>,
     /// A source of entropy.
     pub rng: bool,
     /// Faults on purpose.
@@ -94,7 +102,12 @@ pub struct VirtioConfig {
 impl VirtioConfig {
     /// Number of devices.
     pub fn devices(&self) -> usize {
-        self.disks.len() + self.nets.len() + usize::from(!self.ports.is_empty()) + usize::from(self.rng)
+        self.disks.len()
+            + self.nets.len()
+            + usize::from(!self.ports.is_empty())
+            + usize::from(self.rng)
+            + usize::from(self.vsock.is_some())
+            + usize::from(self.balloon.is_some())
     }
 
     /// Checks what can be checked without opening anything; messages name the options.
@@ -112,6 +125,14 @@ impl VirtioConfig {
         if self.ports.len() > MAX_PORTS || self.ports.iter().enumerate().any(twice) {
             return Err(Failure::usage(format!(
                 "--port: at most {MAX_PORTS} ports, each with a name and a socket of its own"
+            )));
+        }
+        if let Some(vsock) = self.vsock.as_ref().filter(|vsock| !CIDS.contains(&vsock.cid)) {
+            return Err(Failure::usage(format!(
+                "--vsock: cid={} is not {} to {}; smaller ones and the greatest have meanings of their own",
+                vsock.cid,
+                CIDS.start(),
+                CIDS.end()
             )));
         }
         for disk in &self.disks {
@@ -155,7 +176,7 @@ impl VirtioConfig {
     }
 
     /// Opens what they need on the host.
-    fn open(&self, full: &Arc<FullDisks>) -> Result<Vec<Arc<dyn VirtioDevice>>, Failure> {
+    fn open(&self, full: &Arc<FullDisks>, ram: &GuestRam) -> Result<Opened, Failure> {
         let mut devices: Vec<Arc<dyn VirtioDevice>> = Vec::with_capacity(self.devices());
         for (index, config) in self.disks.iter().enumerate() {
             let disk = disk::open(&config.image).map_err(|e| Failure::usage(format!("--disk: {}", explain(&e))))?;
@@ -180,10 +201,19 @@ impl VirtioConfig {
                 .map_err(|e| Failure::usage(format!("--port: the sockets cannot be made: {e}")))?;
             devices.push(Arc::new(console));
         }
+        if let Some(options) = &self.vsock {
+            allow_many_files();
+            let vsock = VirtioVsock::new(options).map_err(|e| {
+                Failure::usage(format!("--vsock: the socket {} cannot be made: {e}", options.socket.display()))
+            })?;
+            devices.push(Arc::new(vsock));
+        }
+        let balloon = self.balloon.map(|options| Arc::new(VirtioBalloon::new(options, Arc::new(ram.clone()))));
+        devices.extend(balloon.iter().map(|balloon| Arc::clone(balloon) as Arc<dyn VirtioDevice>));
         if self.rng {
             devices.push(Arc::new(VirtioRng::new()));
         }
-        Ok(devices)
+        Ok(Opened { devices, balloon })
     }
 
     /// The disk with the faults that are meant for it.
@@ -193,21 +223,29 @@ impl VirtioConfig {
         if faults.is_empty() { disk } else { Arc::new(FaultyDisk::new(disk, faults)) }
     }
 
-    /// Puts the devices on the bus; `full` is told of disks for which the host has no room.
+    /// Puts the devices on the bus; `full` is told of disks for which the host has no room. The balloon, if there is one,
+    /// is for who sets its size.
     pub fn build(
         &self,
         bus: &mut Bus,
         interrupts: &dyn InterruptController,
         ram: &GuestRam,
         full: &Arc<FullDisks>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Arc<VirtioBalloon>>, Failure> {
         self.check()?;
-        let devices = self.open(full)?;
+        let Opened { devices, balloon } = self.open(full, ram)?;
         match self.transport {
-            Transport::Pci => build_pci(devices, bus, interrupts, ram),
-            Transport::Mmio => build_mmio(devices, bus, interrupts, ram),
+            Transport::Pci => build_pci(devices, bus, interrupts, ram)?,
+            Transport::Mmio => build_mmio(devices, bus, interrupts, ram)?,
         }
+        Ok(balloon)
     }
+}
+
+/// Devices that have what they need on the host.
+struct Opened {
+    devices: Vec<Arc<dyn VirtioDevice>>,
+    balloon: Option<Arc<VirtioBalloon>>,
 }
 
 fn no_threads(error: &std::io::Error) -> Failure {

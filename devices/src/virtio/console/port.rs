@@ -2,24 +2,18 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
-};
 
 use super::{CONSOLE, PortOptions};
 use crate::lock;
 use crate::net::poller::{Interest, Poller};
+use crate::unix::Listener;
 
 /// A port of the guest, as the host has it.
 pub(super) struct Port {
     pub(super) name: String,
     index: usize,
-    path: PathBuf,
-    listener: OwnedFd,
+    listener: Listener,
     peer: Mutex<Option<Arc<OwnedFd>>>,
 }
 
@@ -35,30 +29,12 @@ pub(super) fn from_key(key: u64) -> Option<(usize, bool)> {
     Some((usize::try_from(key / 2).ok()?, key % 2 == 1))
 }
 
-fn make() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
-}
-
-/// Takes away a socket that nobody listens at any more.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
-    if is_socket && connect(&make()?, &SocketAddrUnix::new(path)?) == Err(rustix::io::Errno::CONNREFUSED) {
-        std::fs::remove_file(path)?;
-    }
-    Ok(())
-}
-
 impl Port {
     /// Makes the socket of port `index`.
     pub(super) fn listen(options: &PortOptions, index: usize, poller: &Poller) -> io::Result<Port> {
-        let path = options.socket.clone();
-        remove_stale(&path)?;
-        let listener = make()?;
-        bind(&listener, &SocketAddrUnix::new(&path)?)?;
-        listen(&listener, 4)?;
+        let listener = Listener::new(&options.socket, 4)?;
         poller.add(&listener, key(index, true), READ)?;
-        Ok(Port { name: options.name.clone(), index, path, listener, peer: Mutex::new(None) })
+        Ok(Port { name: options.name.clone(), index, listener, peer: Mutex::new(None) })
     }
 
     /// Whether it is the guest's console.
@@ -82,8 +58,7 @@ impl Port {
             // The next one waits until this one goes.
             return false;
         }
-        let new = accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
-        let new = new.ok().filter(|new| poller.add(new, key(self.index, false), READ).is_ok());
+        let new = self.listener.accept().filter(|new| poller.add(new, key(self.index, false), READ).is_ok());
         let came = new.is_some();
         *peer = new.map(Arc::new);
         drop(peer);
@@ -114,12 +89,5 @@ impl Port {
     pub(super) fn wait(&self, peer: &OwnedFd, poller: &Poller, write: bool) {
         // It was added when it came.
         let _ = poller.arm(peer, key(self.index, false), Interest { read: true, write });
-    }
-}
-
-impl Drop for Port {
-    fn drop(&mut self) {
-        // Somebody else may have taken it away.
-        let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -1,0 +1,147 @@
+//! virtio devices that take structured requests: vsock and balloon.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use devices::MmioDevice;
+use devices::virtio::balloon::{BalloonOptions, Reclaim};
+use devices::virtio::vsock::VsockOptions;
+use devices::virtio::{SharedMemory, VirtioBalloon, VirtioMmio, VirtioVsock};
+use vm_memory::{Bytes as _, GuestAddress};
+
+use crate::bytes::Bytes;
+use crate::virtio_devices::{RAM, behind_mmio, settle, start_queue};
+
+/// Where requests and room for answers are.
+const REQUEST: u64 = RAM + 0x4_0000;
+const ANSWER: u64 = RAM + 0x6_0000;
+
+/// A folder of this run's own, which is gone afterwards.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        static RUNS: AtomicU64 = AtomicU64::new(0);
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("vmm-fuzz-{name}-{}-{run}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder");
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left is the host's to clean.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A driver's side of queues with 16 entries.
+struct Driver<'a> {
+    memory: &'a SharedMemory,
+    device: &'a VirtioMmio,
+    offered: [u16; 8],
+}
+
+impl Driver<'_> {
+    /// Offers a request of these bytes with so much room for an answer.
+    fn offer(&mut self, queue: u64, request: &[u8], room: u32) {
+        let rings = RAM + queue * 0x4000;
+        self.memory.write_slice(request, GuestAddress(REQUEST)).expect("in RAM");
+        let first = u64::from(request.len() as u32) | 1 << 32 | 1 << 48;
+        let second = u64::from(room) | 2 << 32;
+        for (at, word) in [(0, REQUEST), (8, first), (16, ANSWER), (24, second)] {
+            self.memory.write_obj(word, GuestAddress(rings + at)).expect("in RAM");
+        }
+        let offered = &mut self.offered[queue as usize];
+        *offered = offered.wrapping_add(1);
+        self.memory.write_obj(*offered, GuestAddress(rings + 0x1002)).expect("in RAM");
+        self.device.write(0x50, 4, queue).expect("a register");
+        // One at a time, as they share their buffers; some are kept until there is something for them.
+        let is_served = |_: &u32| {
+            std::thread::yield_now();
+            self.memory.read_obj::<u16>(GuestAddress(rings + 0x2002)).expect("in RAM") == *offered
+        };
+        let _ = (0..200).find(is_served);
+        settle(self.device);
+        self.device.resume();
+    }
+}
+
+fn finish(device: &VirtioMmio) {
+    settle(device);
+    let saved = device.save();
+    device.load(&saved).expect("what was saved can be loaded");
+    device.resume();
+    device.reset();
+}
+
+/// Any packets of a guest to its streams: mostly about few ports, so that they meet.
+pub fn virtio_vsock(data: &[u8]) {
+    let folder = Folder::new("vsock");
+    let listener = std::os::unix::net::UnixListener::bind(folder.0.join("v_1")).expect("a socket");
+    listener.set_nonblocking(true).expect("a mode");
+    let options = VsockOptions { cid: 3, socket: folder.0.join("v") };
+    let (memory, device) = behind_mmio(Arc::new(VirtioVsock::new(&options).expect("a socket")));
+    start_queue(&*device, 3, 0);
+    let mut driver = Driver { memory: &memory, device: &device, offered: [0; 8] };
+    let mut bytes = Bytes(data);
+    let mut streams = Vec::new();
+    while let (Some(kind), Some(ports), Some(op), Some(credit)) = (bytes.u8(), bytes.u8(), bytes.u8(), bytes.u32()) {
+        match kind & 3 {
+            0 => driver.offer(0, &[], u32::from(ports) * 64),
+            1 => streams.extend(listener.accept().ok().filter(|_| streams.len() < 8)),
+            _ => {
+                let mut packet = Vec::new();
+                packet.extend((3 + u64::from(kind == 255)).to_le_bytes());
+                packet.extend((2 + u64::from(kind == 254)).to_le_bytes());
+                packet.extend(u32::from(ports & 3).to_le_bytes());
+                packet.extend(u32::from(ports >> 2 & 1).to_le_bytes());
+                packet.extend((credit & 0x1ff).to_le_bytes());
+                packet.extend([1 + u8::from(kind == 253), 0, op & 7, 0]);
+                packet.extend(u32::from(op >> 3).to_le_bytes());
+                packet.extend(credit.to_le_bytes());
+                packet.extend((credit >> 8).to_le_bytes());
+                packet.resize(44 + usize::from(kind), kind);
+                driver.offer(1, &packet, 0);
+            }
+        }
+    }
+    finish(&device);
+}
+
+/// RAM of which nothing is given back.
+struct Ram;
+
+impl Reclaim for Ram {
+    fn size(&self) -> u64 {
+        1 << 20
+    }
+    fn reclaim(&self, address: u64, len: u64) -> bool {
+        address >= RAM && address.checked_add(len).is_some_and(|end| end <= RAM + (1 << 20))
+    }
+}
+
+/// Any pages, reports and statistics.
+pub fn virtio_balloon(data: &[u8]) {
+    let options =
+        BalloonOptions { free_page_reporting: true, statistics: data.len() & 1 == 0, deflate_on_oom: true, target: None };
+    let balloon = Arc::new(VirtioBalloon::new(options, Arc::new(Ram)));
+    let (memory, device) = behind_mmio(Arc::clone(&balloon) as Arc<dyn devices::virtio::VirtioDevice>);
+    start_queue(&*device, 5, 0);
+    let mut driver = Driver { memory: &memory, device: &device, offered: [0; 8] };
+    let mut bytes = Bytes(data);
+    while let (Some(kind), Some(len), Some(number)) = (bytes.u8(), bytes.u8(), bytes.u32()) {
+        match kind & 7 {
+            queue @ 0..5 => {
+                let words = (0..u32::from(len)).flat_map(|n| number.wrapping_add(n * u32::from(kind >> 3)).to_le_bytes());
+                driver.offer(queue.into(), &words.collect::<Vec<u8>>(), number >> kind.min(31));
+            }
+            5 => device.write(0x100 + u64::from(len), 4, number.into()).expect("a register"),
+            6 => balloon.set_target(number.into()),
+            _ => assert!(device.counters()["device"]["actual_bytes"].is_u64()),
+        }
+    }
+    finish(&device);
+}
