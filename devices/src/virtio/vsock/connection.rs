@@ -201,6 +201,15 @@ impl Connection {
         self.takes(op::CREDIT_UPDATE).then(|| self.packet(cid, op::CREDIT_UPDATE, 0))
     }
 
+    /// Whether the guest has heard of it, and not given it up.
+    pub(super) fn is_known(&self) -> bool {
+        match self.stage {
+            Stage::Greeting(_) | Stage::Lingering => false,
+            Stage::Requested => self.wanted >> op::REQUEST & 1 == 0,
+            Stage::Open => true,
+        }
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.stage == Stage::Open
     }

@@ -134,7 +134,7 @@ impl Hub {
     /// Ends a connection; the guest is told if it knows it.
     fn reset(&mut self, id: u64) {
         if let Some(gone) = self.remove(id)
-            && matches!(gone.stage, Stage::Requested | Stage::Open)
+            && gone.is_known()
         {
             self.refuse(Header {
                 src_cid: HOST,

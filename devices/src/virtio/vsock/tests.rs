@@ -170,9 +170,10 @@ fn the_host_reaches_a_port_of_the_guest() {
     say(&mut rig, from_guest(op::RST, 1, request.src_port), &[]);
     assert_eq!(stream.read(&mut [0; 10]).unwrap(), 0);
     // One that leaves before the guest has answered.
-    drop(host.connect("CONNECT 2\n"));
+    let early = host.connect("CONNECT 2\n");
     let (request, _) = hear(&mut rig);
     assert_eq!(request.op, op::REQUEST);
+    drop(early);
     assert_eq!(hear(&mut rig).0.op, op::RST);
     for wrong in ["CONNECT x\n", "HELLO 5\n", "\n", "CONNECT 99999999999\n", &"C".repeat(100)] {
         assert_eq!(host.connect(wrong).read(&mut [0; 10]).unwrap_or(0), 0, "{wrong}");
