@@ -11,6 +11,7 @@ pub mod chain;
 pub mod common;
 pub mod console;
 pub mod device;
+mod doorbells;
 #[cfg(test)]
 mod hostile;
 pub mod mmio;
@@ -30,6 +31,7 @@ pub use blk::VirtioBlk;
 pub use chain::{Chain, ChainError};
 pub use console::VirtioConsole;
 pub use device::{QueueHandler, Served, VirtioDevice};
+pub use doorbells::{BellPlace, KernelDoorbells};
 pub use mmio::VirtioMmio;
 pub use net::VirtioNet;
 pub use pci::VirtioPci;

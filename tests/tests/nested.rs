@@ -75,9 +75,13 @@ fn linux_jobs() -> Vec<Job> {
 /// Saved in the middle of its work and continued: nothing is lost, nothing is done twice. Then a panic, an option that
 /// KVM cannot keep, and a time limit.
 fn state_jobs() -> Vec<Job> {
-    let machine = format!("{RUN} --cpus 2 --transport mmio {LINUX} 'console=ttyAMA0 quiet job=sums'");
+    let machine = format!("{RUN} --cpus 2 --disk /tmp/sums {LINUX} 'console=ttyAMA0 quiet job=sums'");
+    let disk = "dd if=/dev/zero of=/tmp/sums bs=1M count=1 2>/dev/null";
     vec![
-        Job::new("saved", format!("{machine} --save-after 6:/tmp/state && echo CUT && {machine} --load /tmp/state")),
+        Job::new(
+            "saved",
+            format!("{disk}; {machine} --save-after 6:/tmp/state && echo CUT && {machine} --load /tmp/state"),
+        ),
         Job::new("panic", format!("{RUN} {LINUX} 'console=ttyAMA0 quiet job=panic'")),
         Job::new("hotplug", format!("{RUN} --cpus 2 {LINUX} 'console=ttyAMA0 quiet job=hotplug'")),
         Job::new("model", format!("{RUN} --cpu neoverse-n1 {LINUX} ''")),
@@ -102,12 +106,13 @@ fn check_state(outcomes: &[Outcome]) {
     assert!(report.output.contains("TTBR1_EL1"), "{report:#?}");
 }
 
-/// Every sum once, and all the same.
+/// Every sum once, and all the same; each time the whole disk was read.
 fn check_sums(text: &str) {
     let sum = |n: u32| -> Vec<&str> {
         text.split(&format!("GUEST sum {n} ")).skip(1).filter_map(|rest| rest.get(..32)).collect()
     };
     let first = sum(1);
+    assert_eq!(text.matches(" 1048576\n").count(), 8, "{text}");
     for n in 1..=8 {
         assert!(sum(n).len() == 1 && sum(n) == first, "sum {n}: {text}");
     }
@@ -169,16 +174,18 @@ fn other_hosts() {
 #[test]
 #[ignore = "needs the program for arm64: cargo xtask nested --full"]
 fn machine_moves_from_the_translator_to_kvm_and_back() {
-    const OPTIONS: &str = "--cpu cortex-a72 --cpus 4 --memory 192M --transport mmio";
+    const OPTIONS: &str = "--cpu cortex-a72 --cpus 4 --memory 192M --disk";
     const COMMAND_LINE: &str = "console=ttyAMA0 quiet job=sums";
     let folder = std::env::temp_dir().join(format!("vmm-moves-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for the states");
     let guest = debian("bookworm", KERNEL);
     let root = folder.join("root.cpio");
     std::fs::write(&root, guest_root(&guest)).expect("the guest's root");
+    let sums = folder.join("sums");
+    std::fs::write(&sums, vec![0; 1 << 20]).expect("the disk");
     let here = |word: &str, value: &std::path::Path| -> Finished {
         let mut command = run_with("jit");
-        command.args(OPTIONS.split(' ')).arg("--kernel").arg(&guest.kernel).arg("--initrd").arg(&root);
+        command.args(OPTIONS.split(' ')).arg(&sums).arg("--kernel").arg(&guest.kernel).arg("--initrd").arg(&root);
         run(command.args(["--append", COMMAND_LINE, word]).arg(value), LIMIT)
     };
     let state = folder.join("state");
@@ -191,9 +198,9 @@ fn machine_moves_from_the_translator_to_kvm_and_back() {
     // The emulated host's counter runs as fast as the translator's.
     let mut host = Host::new("cortex-a72,cntfrq=1000000000", debian("bookworm", KERNEL), &guest);
     host.disk = Some(state.clone());
-    let machine = format!("/vmm run --engine kvm {OPTIONS} {LINUX} '{COMMAND_LINE}'");
+    let machine = format!("/vmm run --engine kvm {OPTIONS} /tmp/sums {LINUX} '{COMMAND_LINE}'");
     let job = format!(
-        "head -c {length} /dev/vda >/tmp/state && {machine} --load /tmp/state --save-after 3:/tmp/next && \
+        "dd if=/dev/zero of=/tmp/sums bs=1M count=1 2>/dev/null; head -c {length} /dev/vda >/tmp/state && {machine} --load /tmp/state --save-after 3:/tmp/next && \
          dd if=/tmp/next of=/dev/vda bs=1M conv=notrunc 2>/dev/null && sync && echo LENGTH $(stat -c %s /tmp/next)"
     );
     let outcomes = host.run(&[Job::new("move", job)], LIMIT);

@@ -8,6 +8,9 @@
 //! `MOVI` that is done is seen by all messages after it.
 
 mod commands;
+pub mod linked;
+#[cfg(test)]
+mod linked_tests;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -26,7 +29,8 @@ use crate::pci::MsiSink;
 use crate::state::{self, StateError};
 
 const NAME: &str = "gicv3-its";
-const VERSION: u64 = 1;
+/// 2: entries of the tables are laid out as in Linux' KVM.
+const VERSION: u64 = 2;
 /// Length of the window: the control frame and the translation frame.
 pub const ITS_LEN: u64 = 0x2_0000;
 

@@ -13,8 +13,8 @@ use crate::memory::GuestMemory;
 
 /// INTID of the first LPI.
 pub const FIRST_LPI: u32 = 8192;
-/// Bits of an INTID: LPIs go up to `2^LPI_BITS - 1`.
-pub const LPI_BITS: u32 = 14;
+/// Bits of an INTID: LPIs go up to `2^LPI_BITS - 1`. As many as KVM has: a guest that moves may use them all.
+pub const LPI_BITS: u32 = 16;
 /// How many LPIs there are.
 pub const LPI_COUNT: usize = (1 << LPI_BITS) - FIRST_LPI as usize;
 const WORDS: usize = LPI_COUNT / 64;
@@ -86,10 +86,12 @@ impl Lpis {
         self.enabled = enable;
         let table = (self.pendbaser & spec::PENDBASER_ADDRESS).checked_add(PENDING_OFFSET).map(GuestAddress);
         let mut bytes = [0; WORDS * 8];
+        // The table is as long as software says that INTIDs are: what is behind it is not ours.
+        let len = self.configured() / 8;
         if enable {
             // A table that is not in RAM holds nothing; PTZ says that it is all zeros.
             let there = self.pendbaser & spec::PENDBASER_PTZ == 0
-                && table.is_some_and(|table| memory.read_slice(&mut bytes, table).is_ok());
+                && table.is_some_and(|table| memory.read_slice(&mut bytes[..len], table).is_ok());
             if !there {
                 bytes.fill(0);
             }
@@ -103,7 +105,7 @@ impl Lpis {
             }
             if let Some(table) = table {
                 // A table that is not in RAM keeps nothing.
-                let _ = memory.write_slice(&bytes, table);
+                let _ = memory.write_slice(&bytes[..len], table);
             }
             self.pending.fill(0);
             self.count();

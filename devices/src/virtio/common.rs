@@ -2,10 +2,12 @@
 //! queues (VIRTIO 1.2 sections 2 and 3), and the workers behind them.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use rustix::event::{EventfdFlags, eventfd};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -395,6 +397,16 @@ impl Common {
         if let Some(slot) = self.slots.get(index as usize) {
             slot.doorbell.ring();
         }
+    }
+
+    /// The host kernel can ring the doorbells: gives the event of each queue, which it is to write to.
+    pub(super) fn connect_doorbells(&self) -> io::Result<Vec<Arc<OwnedFd>>> {
+        let connect = |slot: &Arc<Slot>| {
+            let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+            slot.doorbell.connect(Arc::clone(&event));
+            Ok(event)
+        };
+        self.slots.iter().map(connect).collect()
     }
 
     fn ring_all(&self) {

@@ -5,15 +5,16 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::common::{Common, QueuePart};
 use super::device::VirtioDevice;
+use super::doorbells::Bells;
 use super::spec::mmio as reg;
-use super::{Interrupts, SharedMemory};
+use super::{BellPlace, Interrupts, KernelDoorbells, SharedMemory};
 use crate::bus::{AccessError, MmioDevice};
 use crate::irq::IrqLine;
 use crate::lock;
@@ -26,6 +27,9 @@ pub struct VirtioMmio {
     name: String,
     common: Common,
     line: Arc<Line>,
+    base: u64,
+    /// Once the kernel rings doorbells.
+    bells: OnceLock<Bells>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,7 +80,19 @@ impl VirtioMmio {
         let name = format!("{}@{base:x}", device.type_name());
         let line = Arc::new(Line { irq, status: AtomicU32::new(0), change: Mutex::new(()) });
         let common = Common::new(&name, device, memory, Arc::clone(&line) as Arc<dyn Interrupts>)?;
-        Ok(Arc::new(VirtioMmio { name, common, line }))
+        Ok(Arc::new(VirtioMmio { name, common, line, base, bells: OnceLock::new() }))
+    }
+
+    /// Has the host kernel ring the doorbells from now on.
+    ///
+    /// # Errors
+    /// The host gives no descriptors.
+    pub fn connect_doorbells(&self, kernel: Arc<dyn KernelDoorbells>) -> io::Result<()> {
+        let bells = self.bells.get_or_init(|| Bells::new(kernel));
+        let address = self.base + reg::QUEUE_NOTIFY;
+        bells.listen(&self.common)?;
+        bells.connect(|queue| BellPlace { address, value: Some(queue as u32) }); // at most 2^16
+        Ok(())
     }
 
     /// The device's common configuration: counters, pause, change of configuration.

@@ -7,16 +7,18 @@ mod spec;
 pub(super) mod tests;
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::signals::{SavedSignals, Signals};
+pub(super) use self::spec::NOTIFY_MULTIPLIER;
 use self::spec::{cfg_type, common as reg};
 use super::common::{Common, QueuePart};
 use super::device::VirtioDevice;
-use super::{Interrupts, SharedMemory};
+use super::doorbells::Bells;
+use super::{Interrupts, KernelDoorbells, SharedMemory};
 use crate::irq::IrqLine;
 use crate::lock;
 use crate::pci::config::{ConfigSpace, Identity, SavedConfig};
@@ -34,6 +36,8 @@ pub struct VirtioPci {
     signals: Arc<Signals>,
     config: Mutex<ConfigSpace>,
     places: Places,
+    /// Once the kernel rings doorbells.
+    bells: OnceLock<Bells>,
 }
 
 /// Offsets of capabilities in the configuration space.
@@ -128,7 +132,24 @@ impl VirtioPci {
         let (config, places) = config_space(device.device_type(), vectors);
         let signals = Arc::new(Signals::new(Msix::new(vectors, slot.requester_id, slot.messages), slot.intx, queues));
         let common = Common::new(&name, device, memory, Arc::clone(&signals) as Arc<dyn Interrupts>)?;
-        Ok(Arc::new(VirtioPci { name, common, signals, config: Mutex::new(config), places }))
+        Ok(Arc::new(VirtioPci { name, common, signals, config: Mutex::new(config), places, bells: OnceLock::new() }))
+    }
+
+    /// Has the host kernel ring the doorbells from now on, wherever software puts them.
+    ///
+    /// # Errors
+    /// The host gives no descriptors.
+    pub fn connect_doorbells(&self, kernel: Arc<dyn KernelDoorbells>) -> io::Result<()> {
+        self.bells.get_or_init(|| Bells::new(kernel)).listen(&self.common)?;
+        self.place_bells();
+        Ok(())
+    }
+
+    /// The BAR with the doorbells may have moved.
+    fn place_bells(&self) {
+        let Some(bells) = self.bells.get() else { return };
+        // A BAR is aligned to its length.
+        bells.follow(|| self.decoded().get(spec::BAR).cloned().flatten().map(|bar| bar.start + spec::NOTIFY));
     }
 
     /// The device's common configuration: counters, pause, change of configuration.
@@ -264,6 +285,7 @@ impl PciFunction for VirtioPci {
         }
         lock(&self.config).write(offset, size, value);
         self.after_config_write(offset, size);
+        self.place_bells();
     }
 
     fn decoded(&self) -> Decoded {
@@ -307,6 +329,7 @@ impl PciFunction for VirtioPci {
         self.common.reset();
         self.signals.reset();
         lock(&self.config).reset();
+        self.place_bells();
     }
 
     fn pause(&self) {
@@ -340,6 +363,7 @@ impl PciFunction for VirtioPci {
             return Err(error);
         }
         lock(&self.config).load(&saved.config);
+        self.place_bells();
         Ok(())
     }
 }

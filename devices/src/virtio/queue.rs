@@ -181,6 +181,11 @@ impl ActiveQueue<'_> {
         self.slot.doorbell.wake();
     }
 
+    /// What the kernel writes to when the driver rings, if it does.
+    pub(super) fn kernel_event(&self) -> Option<&Arc<OwnedFd>> {
+        self.slot.doorbell.kernel_event()
+    }
+
     /// The worker is about to sleep until `event` is written to. False if the doorbell has been rung already.
     pub(super) fn begin_wait(&self, event: &Arc<OwnedFd>) -> bool {
         self.slot.doorbell.begin_wait(event)

@@ -210,6 +210,11 @@ impl<P: Port> Rig<P> {
 
     /// Puts `head` into the available ring and rings.
     pub(crate) fn offer(&mut self, index: u16, head: u16) {
+        self.offer_quietly(index, head);
+        self.device.notify(index);
+    }
+
+    fn offer_quietly(&mut self, index: u16, head: u16) {
         let queue = &mut self.queues[usize::from(index)];
         let (slot, avail) = (queue.avail_index % queue.size, queue.avail);
         queue.avail_index = queue.avail_index.wrapping_add(1);
@@ -217,11 +222,17 @@ impl<P: Port> Rig<P> {
         self.put(avail + 4 + u64::from(slot) * 2, &head.to_le_bytes());
         fence(Ordering::SeqCst);
         self.memory.store(new, GuestAddress(avail + 2), Ordering::Release).unwrap();
-        self.device.notify(index);
     }
 
     /// Offers a request with buffers at the given places; the answer is its head.
     pub(crate) fn submit(&mut self, index: u16, readable: &[(u64, u32)], writable: &[(u64, u32)]) -> u16 {
+        let head = self.submit_quietly(index, readable, writable);
+        self.device.notify(index);
+        head
+    }
+
+    /// The same without a ring.
+    pub(crate) fn submit_quietly(&mut self, index: u16, readable: &[(u64, u32)], writable: &[(u64, u32)]) -> u16 {
         let queue = &mut self.queues[usize::from(index)];
         let (table, size) = (queue.descriptors, queue.size);
         let count = readable.len() + writable.len();
@@ -233,7 +244,7 @@ impl<P: Port> Rig<P> {
             let next = if i + 1 < count { NEXT } else { 0 };
             self.write_descriptor(table, here, address, len, flags | next, (here + 1) % size);
         }
-        self.offer(index, first);
+        self.offer_quietly(index, first);
         first
     }
 

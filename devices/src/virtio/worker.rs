@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 use super::common::Shared;
 use super::queue::Slot;
 
@@ -18,6 +20,11 @@ pub(super) struct Doorbell {
     /// Written to while `on_event` says that the worker sleeps on it.
     event: OnceLock<Arc<OwnedFd>>,
     on_event: AtomicBool,
+    /// The host kernel writes to it when the driver rings ([`KernelDoorbells`](super::KernelDoorbells)): the worker
+    /// sleeps on it, and who wakes the worker writes to it as well.
+    kernel: OnceLock<Arc<OwnedFd>>,
+    /// Of what `kernel` counts, this much was no ring.
+    woken: AtomicU64,
 }
 
 impl Doorbell {
@@ -29,17 +36,44 @@ impl Doorbell {
 
     /// Has the worker look at its queue, now or as soon as it is done with what it does.
     pub(super) fn wake(&self) {
-        if !self.rung.swap(true, Ordering::SeqCst)
-            && let Some(worker) = self.worker.get()
-        {
-            // A token is kept for a worker that is awake: it cannot fall asleep over this.
-            worker.unpark();
+        if !self.rung.swap(true, Ordering::SeqCst) {
+            match self.kernel.get() {
+                Some(kernel) => {
+                    self.woken.fetch_add(1, Ordering::Relaxed);
+                    write_to(kernel);
+                }
+                // A token is kept for a worker that is awake: it cannot fall asleep over this.
+                None => self.worker.get().into_iter().for_each(Thread::unpark),
+            }
             if self.on_event.load(Ordering::SeqCst)
                 && let Some(event) = self.event.get()
             {
-                // It fails only if it has been written to 2^64 - 1 times without being read.
-                let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+                write_to(event);
             }
+        }
+    }
+
+    /// From now on the kernel may ring by writing to `event`, which does not block.
+    pub(super) fn connect(&self, event: Arc<OwnedFd>) {
+        // Who wakes writes to it from here on; a worker that sleeps in the old way is woken once more in that way.
+        let _ = self.kernel.set(event);
+        self.rung.store(true, Ordering::SeqCst);
+        self.worker.get().into_iter().for_each(Thread::unpark);
+    }
+
+    /// What the kernel writes to.
+    pub(super) fn kernel_event(&self) -> Option<&Arc<OwnedFd>> {
+        self.kernel.get()
+    }
+
+    /// The kernel wrote to its event: its rings are counted, and the event is as if nothing had been written.
+    pub(super) fn take_kernel_rings(&self) {
+        let mut count = [0; 8];
+        if let Some(event) = self.kernel.get()
+            && rustix::io::read(&**event, &mut count).is_ok()
+        {
+            let rings = u64::from_ne_bytes(count).saturating_sub(self.woken.swap(0, Ordering::Relaxed));
+            self.rings.fetch_add(rings, Ordering::Relaxed);
         }
     }
 
@@ -70,9 +104,25 @@ impl Doorbell {
     /// Sleeps until the doorbell has been rung since the last call.
     pub(super) fn wait(&self) {
         while !self.rung.swap(false, Ordering::SeqCst) {
-            thread::park();
+            match self.kernel.get() {
+                None => thread::park(),
+                Some(event) => {
+                    let mut polled = [PollFd::new(&**event, PollFlags::IN)];
+                    if poll(&mut polled, None).is_ok_and(|ready| ready != 0) {
+                        self.take_kernel_rings();
+                        // The worker looks at everything now.
+                        self.rung.swap(false, Ordering::SeqCst);
+                        return;
+                    }
+                }
+            }
         }
     }
+}
+
+fn write_to(event: &OwnedFd) {
+    // It fails only if it has been written to 2^64 - 1 times without being read.
+    let _ = rustix::io::write(event, &1u64.to_ne_bytes());
 }
 
 /// A queue's doorbell in the hands of its device: rung when something on the host happened that the queue's handler

@@ -106,6 +106,10 @@ pub trait Vm: Send + Sync {
     }
     /// The clock, which stood still or was set, goes on: the guest's counter follows it. No vCPU runs.
     fn resume_time(&self) {}
+    /// Devices and guest RAM of a saved machine are in place: what the engine keeps in RAM is read. No vCPU runs.
+    fn adopt_ram(&self) -> Result<(), Failure> {
+        Ok(())
+    }
     /// Guest RAM was rewritten behind the vCPUs' back; none of them runs.
     fn forget_code(&self);
 }

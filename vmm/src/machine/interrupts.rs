@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use devices::pci::MsiSink;
+use devices::virtio::KernelDoorbells;
 use devices::{CpuInterfaceSink, Gic, IrqLine, Its, MmioDevice};
 
 use super::layout;
@@ -19,6 +20,10 @@ pub trait InterruptController: Send + Sync {
     fn windows(&self) -> Vec<Window>;
     /// The interrupt translation service and where messages to it go; none on a machine without LPIs.
     fn its(&self) -> Option<(Window, Arc<dyn MsiSink>)>;
+    /// The kernel, if it can ring doorbells of devices.
+    fn doorbells(&self) -> Option<Arc<dyn KernelDoorbells>> {
+        None
+    }
     /// What is pending and active, in words.
     fn report(&self) -> String;
 }

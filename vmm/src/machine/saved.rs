@@ -123,6 +123,7 @@ impl Machine {
             }
         }
         self.vm.forget_code();
+        self.vm.adopt_ram()?;
         self.load_vcpus(vcpus)
     }
 

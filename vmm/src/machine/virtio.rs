@@ -252,6 +252,10 @@ fn no_threads(error: &std::io::Error) -> Failure {
     Failure::backend(format!("no threads for a virtio device: {error}"))
 }
 
+fn no_doorbells(error: &std::io::Error) -> Failure {
+    Failure::backend(format!("no descriptors for a virtio device's doorbells: {error}"))
+}
+
 fn insert(bus: &mut Bus, base: u64, len: u64, device: Arc<dyn MmioDevice>) -> Result<(), Failure> {
     bus.insert(base, len, device).map_err(|e| Failure::internal(e.to_string()))
 }
@@ -266,6 +270,9 @@ fn build_mmio(
         let Peripheral { region, spi } = slot(index).device;
         let transport = VirtioMmio::new(region.base, device, ram.shared_memory(), interrupts.spi_line(spi))
             .map_err(|e| no_threads(&e))?;
+        if let Some(kernel) = interrupts.doorbells() {
+            transport.connect_doorbells(kernel).map_err(|e| no_doorbells(&e))?;
+        }
         insert(bus, region.base, region.size, transport)?;
     }
     Ok(())
@@ -286,7 +293,11 @@ fn build_pci(
         let intx = pins.get((index + 1) % 4).map_or_else(IrqLine::disconnected, |pin| pin.input(index as u32));
         let messages = Arc::clone(&messages);
         let place = Slot { requester_id: PciHost::requester_id(index), messages, intx };
-        functions.push(VirtioPci::new(device, ram.shared_memory(), place).map_err(|e| no_threads(&e))?);
+        let function = VirtioPci::new(device, ram.shared_memory(), place).map_err(|e| no_threads(&e))?;
+        if let Some(kernel) = interrupts.doorbells() {
+            function.connect_doorbells(kernel).map_err(|e| no_doorbells(&e))?;
+        }
+        functions.push(function);
     }
     let host = PciHost::new(functions);
     insert(bus, layout::PCIE_ECAM, BUS_LEN, host.ecam())?;

@@ -13,16 +13,16 @@ use crate::testing::more_cases;
 const RAM: u64 = 0x4000_0000;
 const RAM_LEN: u64 = 4 << 20;
 const QUEUE: u64 = RAM;
-const DEVICES: u64 = RAM + 0x1_0000;
+pub(super) const DEVICES: u64 = RAM + 0x1_0000;
 const DEVICES_2: u64 = RAM + 0x2_0000;
-const COLLECTIONS: u64 = RAM + 0x3_0000;
+pub(super) const COLLECTIONS: u64 = RAM + 0x3_0000;
 const PROPERTIES: u64 = RAM + 0x4_0000;
 /// Pending tables: 64 KiB for each vCPU.
 const PENDING: u64 = RAM + 0x5_0000;
 /// Interrupt translation tables: 4 KiB for each device.
-const ITTS: u64 = RAM + 0x10_0000;
+pub(super) const ITTS: u64 = RAM + 0x10_0000;
 const BASE: u64 = 0x808_0000;
-const VCPUS: usize = 3;
+pub(super) const VCPUS: usize = 3;
 const VALID: u64 = 1 << 63;
 /// 64 KiB pages.
 const PAGE_64K: u64 = 2 << 8;
@@ -38,11 +38,11 @@ impl CpuInterfaceSink for Offers {
     }
 }
 
-struct Rig {
-    memory: SharedMemory,
+pub(super) struct Rig {
+    pub(super) memory: SharedMemory,
     offers: Arc<Offers>,
     gic: Arc<Gic>,
-    its: Arc<Its>,
+    pub(super) its: Arc<Its>,
     cwriter: u64,
 }
 
@@ -55,12 +55,12 @@ impl Rig {
     }
 
     /// As a driver sets it up, with a flat or a two-level device table.
-    fn new(indirect: bool) -> Rig {
+    pub(super) fn new(indirect: bool) -> Rig {
         let memory = Arc::new(GuestMemory::from_ranges(&[(GuestAddress(RAM), RAM_LEN as usize)]).unwrap());
         let rig = Rig::bare(memory);
         rig.gic.distributor().write(0, 4, 0b10).unwrap();
         for vcpu in 0..VCPUS as u64 {
-            rig.redistributor(vcpu, spec::GICR_PROPBASER, 8, PROPERTIES | 13);
+            rig.redistributor(vcpu, spec::GICR_PROPBASER, 8, PROPERTIES | 15);
             rig.redistributor(vcpu, spec::GICR_PENDBASER, 8, PENDING + vcpu * 0x1_0000);
             rig.redistributor(vcpu, spec::GICR_CTLR, 4, 1);
         }
@@ -85,7 +85,7 @@ impl Rig {
     fn read(&self, offset: u64) -> u64 {
         self.its.read(offset, 8).unwrap()
     }
-    fn put(&self, address: u64, word: u64) {
+    pub(super) fn put(&self, address: u64, word: u64) {
         self.memory.write_obj(word, GuestAddress(address)).unwrap();
     }
     fn configure(&self, intid: u32, byte: u8) {
@@ -101,14 +101,14 @@ impl Rig {
         assert_eq!(self.read(reg::CREADR), self.cwriter, "commands are done at once");
     }
 
-    fn mapd(&mut self, device: u32, size: u64, valid: bool) {
+    pub(super) fn mapd(&mut self, device: u32, size: u64, valid: bool) {
         let itt = ITTS + u64::from(device) * 0x1000;
         self.command([8 | u64::from(device) << 32, size, itt | u64::from(valid) << 63, 0]);
     }
-    fn mapc(&mut self, collection: u16, vcpu: u64, valid: bool) {
+    pub(super) fn mapc(&mut self, collection: u16, vcpu: u64, valid: bool) {
         self.command([9, 0, u64::from(collection) | vcpu << 16 | u64::from(valid) << 63, 0]);
     }
-    fn event_command(&mut self, number: u64, device: u32, event: u32, intid: u32, collection: u16) {
+    pub(super) fn event_command(&mut self, number: u64, device: u32, event: u32, intid: u32, collection: u16) {
         let second = u64::from(event) | u64::from(intid) << 32;
         self.command([number | u64::from(device) << 32, second, collection.into(), 0]);
     }
@@ -173,7 +173,7 @@ fn pending_tables_are_written_back_and_read_again() {
     rig.mapc(0, 0, true);
     rig.event_command(0x0b, 0, 9000, 0, 0);
     assert_eq!(rig.its.counters()["refused"], 1, "beyond the device's events");
-    for (event, intid) in [(0, 8192), (7, 16383)] {
+    for (event, intid) in [(0, 8192), (7, 65535)] {
         rig.event_command(0x0a, 0, event, intid, 0);
         rig.configure(intid, 0x81);
         rig.its.signal(0, event);
@@ -182,12 +182,12 @@ fn pending_tables_are_written_back_and_read_again() {
     rig.redistributor(0, spec::GICR_CTLR, 4, 0);
     assert_eq!(rig.offers()[0], None);
     let word = |n: u64| rig.memory.read_obj::<u8>(GuestAddress(PENDING + n)).unwrap();
-    assert_eq!((word(1024), word(2047)), (1, 0x80));
+    assert_eq!((word(1024), word(8191)), (1, 0x80));
     rig.its.signal(0, 0);
     rig.redistributor(0, spec::GICR_CTLR, 4, 1);
     assert_eq!(rig.offers()[0], Some((0x80, 8192)));
     assert!(rig.gic.acknowledge(0, 8192));
-    assert_eq!(rig.offers()[0], Some((0x80, 16383)));
+    assert_eq!(rig.offers()[0], Some((0x80, 65535)));
     rig.redistributor(0, spec::GICR_CTLR, 4, 0);
     rig.redistributor(0, spec::GICR_PENDBASER, 8, PENDING | spec::PENDBASER_PTZ);
     rig.redistributor(0, spec::GICR_CTLR, 4, 1);
@@ -209,7 +209,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let event = || 0u32..10;
-    let intid = prop_oneof![8 => 8192u32..8200, 1 => Just(8191), 1 => Just(16384), 1 => Just(16383)];
+    let intid = prop_oneof![8 => 8192u32..8200, 1 => Just(8191), 1 => Just(65536), 1 => Just(65535)];
     let number = prop::sample::select(vec![1u64, 3, 4, 0x0a, 0x0a, 0x0a, 0x0b, 0x0c, 0x0f]);
     prop_oneof![
         1 => (0u32..5, 0u64..18, any::<bool>()).prop_map(|(d, s, v)| Step::Mapd(d, s, v)),
@@ -263,7 +263,7 @@ impl Model {
         let target = self.translate(device, event);
         let exists = u64::from(event) < self.events_of(device);
         match (number, target) {
-            (0x0a, _) if exists && (8192..16384).contains(&intid) => {
+            (0x0a, _) if exists && (8192..65536).contains(&intid) => {
                 self.events.insert((device, event), (intid, collection));
             }
             (0x01, Some((from, intid))) => {

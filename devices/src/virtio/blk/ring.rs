@@ -156,6 +156,9 @@ impl Ring {
     /// Sleeps until there is an answer or the doorbell is rung.
     pub(super) fn wait(&mut self, queue: &ActiveQueue<'_>) {
         if !self.armed {
+            if let Some(event) = queue.kernel_event() {
+                self.event = Arc::clone(event);
+            }
             let poll = opcode::PollAdd::new(types::Fd(self.event.as_raw_fd()), libc::POLLIN as u32);
             self.push(poll.build().user_data(EVENT));
             self.armed = true;

@@ -39,7 +39,7 @@ pub(super) const DEVICE: u64 = 0x2000;
 /// Offset of the doorbells.
 pub(super) const NOTIFY: u64 = 0x3000;
 /// Bytes between two doorbells.
-pub(super) const NOTIFY_MULTIPLIER: u64 = 4;
+pub(in super::super) const NOTIFY_MULTIPLIER: u64 = 4;
 /// Bytes of each structure's place.
 pub(super) const PLACE: u64 = 0x1000;
 

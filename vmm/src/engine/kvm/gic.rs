@@ -4,13 +4,16 @@
 use std::sync::Arc;
 
 use devices::pci::MsiSink;
+use devices::virtio::KernelDoorbells;
 use devices::{AccessError, InterruptSink, IrqLine, MmioDevice, StateError, state};
 use kvm_bindings::*;
-use kvm_ioctls::{DeviceFd, VmFd};
+use kvm_ioctls::{Cap, DeviceFd, VmFd};
 use serde_json::Value;
 
-use super::gic_state::{CpuInterface, Distributor, Port, Redistributor, Register};
+use super::gic_state::{self, CpuInterface, Distributor, Port, Redistributor, Register};
 use super::host::KvmVm;
+use super::its::KernelIts;
+use crate::engine::Setup;
 use crate::exit::Failure;
 use crate::machine::interrupts::{InterruptController, Window};
 use crate::machine::layout;
@@ -18,13 +21,13 @@ use crate::machine::layout;
 /// What the emulated controller's parts are called in saved state, and the version of their form.
 const DISTRIBUTOR: (&str, u64) = ("gicv3-distributor", 1);
 const REDISTRIBUTORS: (&str, u64) = ("gicv3-redistributors", 1);
-const ITS: (&str, u64) = ("gicv3-its", 1);
+const ITS: (&str, u64) = ("gicv3-its", 2);
 
 /// The kernel's devices.
 pub(super) struct KernelGic {
     vm: Arc<VmFd>,
     gic: DeviceFd,
-    its: Option<DeviceFd>,
+    its: Option<KernelIts>,
     vcpus: usize,
 }
 
@@ -32,12 +35,12 @@ fn refused(what: &str, error: &kvm_ioctls::Error) -> Failure {
     Failure::backend(format!("--engine kvm: the kernel's interrupt controller: {what}: {error}"))
 }
 
-fn set<T>(device: &DeviceFd, group: u32, attr: u64, value: &T) -> Result<(), kvm_ioctls::Error> {
+pub(super) fn set<T>(device: &DeviceFd, group: u32, attr: u64, value: &T) -> Result<(), kvm_ioctls::Error> {
     let addr = std::ptr::from_ref(value).addr() as u64;
     device.set_device_attr(&kvm_device_attr { flags: 0, group, attr, addr })
 }
 
-fn get<T: Default>(device: &DeviceFd, group: u32, attr: u64) -> Result<T, kvm_ioctls::Error> {
+pub(super) fn get<T: Default>(device: &DeviceFd, group: u32, attr: u64) -> Result<T, kvm_ioctls::Error> {
     let mut value = T::default();
     let addr = std::ptr::from_mut(&mut value).addr() as u64;
     let mut attr = kvm_device_attr { flags: 0, group, attr, addr };
@@ -49,7 +52,7 @@ fn get<T: Default>(device: &DeviceFd, group: u32, attr: u64) -> Result<T, kvm_io
 
 impl KernelGic {
     /// Makes the devices at the board's addresses. They work after [`KernelGic::initialize`].
-    pub(super) fn new(vm: &Arc<VmFd>, vcpus: usize, lpis: bool) -> Result<Arc<KernelGic>, Failure> {
+    pub(super) fn new(vm: &Arc<VmFd>, setup: &Setup) -> Result<Arc<KernelGic>, Failure> {
         let make = |type_| vm.create_device(&mut kvm_create_device { type_, fd: 0, flags: 0 });
         let gic = make(kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3).map_err(|e| {
             refused("there is no GICv3 (a host with a GICv2 cannot run this machine; use --engine interp)", &e)
@@ -63,20 +66,20 @@ impl KernelGic {
         let lines = layout::SPIS as u32 + 32;
         set(&gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &lines).map_err(|e| refused("not with 256 interrupts", &e))?;
         let mut its = None;
-        if lpis {
+        if setup.lpis {
             let device = make(kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_ITS)
                 .map_err(|e| refused("there is no ITS; use --transport mmio", &e))?;
             address(&device, KVM_VGIC_ITS_ADDR_TYPE, layout::ITS)?;
-            its = Some(device);
+            its = Some(KernelIts::new(device, setup.ram.clone()));
         }
-        Ok(Arc::new(KernelGic { vm: Arc::clone(vm), gic, its, vcpus }))
+        Ok(Arc::new(KernelGic { vm: Arc::clone(vm), gic, its, vcpus: setup.vcpus }))
     }
 
     /// All vCPUs exist.
     pub(super) fn initialize(&self) -> Result<(), Failure> {
         let init = |device| set(device, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT.into(), &0u64);
         init(&self.gic).map_err(|e| refused("it does not start", &e))?;
-        self.its.as_ref().map_or(Ok(()), init).map_err(|e| refused("the ITS does not start", &e))
+        self.its.as_ref().map_or(Ok(()), |its| init(its.device())).map_err(|e| refused("the ITS does not start", &e))
     }
 
     /// Distributor and redistributors as after reset.
@@ -92,6 +95,11 @@ impl KernelGic {
 
     fn reset_redistributors(&self) -> Result<(), kvm_ioctls::Error> {
         (0..self.vcpus).try_for_each(|vcpu| Redistributor::read(self, vcpu)?.after_reset().write(self, vcpu))
+    }
+
+    /// Guest RAM of a saved machine is in place, and the ITS' tables in it.
+    pub(super) fn adopt_ram(&self) -> Result<(), String> {
+        self.its.as_ref().map_or(Ok(()), KernelIts::adopt_ram)
     }
 
     /// A vCPU's CPU interface.
@@ -220,6 +228,10 @@ impl InterruptController for Controller {
         Some((window, Arc::clone(&self.gic) as Arc<dyn MsiSink>))
     }
 
+    fn doorbells(&self) -> Option<Arc<dyn KernelDoorbells>> {
+        self.vm.fd.check_extension(Cap::Ioeventfd).then(|| Arc::new(super::doorbells::Ioeventfd::new(&self.vm.fd)) as _)
+    }
+
     fn report(&self) -> String {
         let _quiet = self.vm.quiet();
         match Distributor::read(&*self.gic, layout::SPIS) {
@@ -253,7 +265,32 @@ impl Part {
     }
 
     fn redistributors(&self) -> Result<Vec<Redistributor>, kvm_ioctls::Error> {
-        (0..self.gic.vcpus).map(|vcpu| Redistributor::read(&*self.gic, vcpu)).collect()
+        if self.gic.its.is_some() {
+            let save = KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES.into();
+            set(&self.gic.gic, KVM_DEV_ARM_VGIC_GRP_CTRL, save, &0u64)?;
+        }
+        (0..self.gic.vcpus).map(|vcpu| self.redistributor(vcpu)).collect()
+    }
+
+    fn redistributor(&self, vcpu: usize) -> Result<Redistributor, kvm_ioctls::Error> {
+        let mut state = Redistributor::read(&*self.gic, vcpu)?;
+        if let (Some(its), Some(tables)) = (&self.gic.its, state.lpi_tables()) {
+            state.set_pending_lpis(its.take_pending(tables));
+        }
+        Ok(state)
+    }
+
+    fn save_kernel(&self) -> Result<Value, String> {
+        let failed = |e: kvm_ioctls::Error| format!("the kernel's interrupt controller is not saved: {e}");
+        let (_, version) = self.kind();
+        Ok(match (self.part, &self.gic.its) {
+            (PartKind::Distributor, _) => {
+                state::pack(version, &Distributor::read(&*self.gic, layout::SPIS).map_err(failed)?)
+            }
+            (PartKind::Redistributors, _) => state::pack(version, &self.redistributors().map_err(failed)?),
+            (PartKind::Its, Some(its)) => state::pack(version, &its.save()?),
+            (PartKind::Its, None) => Value::Null,
+        })
     }
 
     fn reset_kernel(&self) -> Result<(), kvm_ioctls::Error> {
@@ -261,11 +298,7 @@ impl Part {
         match self.part {
             PartKind::Distributor => self.gic.reset_distributor(),
             PartKind::Redistributors => self.gic.reset_redistributors(),
-            PartKind::Its => self
-                .gic
-                .its
-                .as_ref()
-                .map_or(Ok(()), |its| set(its, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_ITS_CTRL_RESET.into(), &0u64)),
+            PartKind::Its => self.gic.its.as_ref().map_or(Ok(()), KernelIts::reset),
         }
     }
 
@@ -286,15 +319,22 @@ impl Part {
                 if saved.len() != self.gic.vcpus {
                     return Err(StateError::machine(name, format!("serves {} vCPUs", self.gic.vcpus)));
                 }
-                if saved.iter().any(Redistributor::has_lpis) {
-                    return Err(StateError::machine(
-                        name,
-                        "has LPIs on: save with --transport mmio to change the engine",
-                    ));
+                let with_tables = saved.iter().filter_map(|state| Some((state.lpi_tables()?, state.pending_lpis())));
+                for (tables, pending) in with_tables {
+                    let Some(its) = &self.gic.its else {
+                        return Err(StateError::machine(
+                            name,
+                            "has no LPIs: save with --transport mmio, or load with pci",
+                        ));
+                    };
+                    its.load_pending(tables, pending);
                 }
                 (0..).zip(saved).try_for_each(|(vcpu, state)| state.write(&*self.gic, vcpu)).map_err(failed)
             }
-            PartKind::Its => Err(StateError::machine(name, "is the kernel's: save with --transport mmio")),
+            PartKind::Its => {
+                let saved: gic_state::Its = state::unpack(name, version, value)?;
+                self.gic.its.as_ref().map_or(Ok(()), |its| its.load(saved))
+            }
         }
     }
 }
@@ -320,15 +360,11 @@ impl MmioDevice for Part {
 
     fn save(&self) -> Value {
         let _quiet = self.vm.quiet();
-        let (_, version) = self.kind();
-        // A controller that cannot be read gives a form that no machine takes.
-        match self.part {
-            PartKind::Distributor => {
-                Distributor::read(&*self.gic, layout::SPIS).map_or(Value::Null, |saved| state::pack(version, &saved))
-            }
-            PartKind::Redistributors => self.redistributors().map_or(Value::Null, |saved| state::pack(version, &saved)),
-            PartKind::Its => Value::Null,
-        }
+        self.save_kernel().unwrap_or_else(|error| {
+            // No machine takes this form.
+            crate::console::terminal::message(&format!("vmm: {error}"));
+            Value::Null
+        })
     }
 
     fn load(&self, value: &Value) -> Result<(), StateError> {

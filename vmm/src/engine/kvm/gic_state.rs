@@ -2,7 +2,11 @@
 //!
 //! Plain data: compiled and tested on every host. What reaches the kernel is a [`Port`].
 
+mod lpi_tables;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::lpi_tables::LpiTables;
 
 /// A register file: KVM's distributor, redistributor or wires, 32 bits at a time.
 pub trait Port {
@@ -67,11 +71,27 @@ pub struct Distributor {
     routes: Vec<u64>,
 }
 
-/// LPIs of a vCPU, as the emulated controller saves them. The kernel keeps them in guest RAM.
+/// LPIs of a vCPU, as the emulated controller saves them. The kernel saves them in guest RAM.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lpis {
     enabled: bool,
+    /// INTID and configuration byte of each that is pending.
     pending: Vec<(u32, u8)>,
+}
+
+/// The ITS, as the emulated one saves itself. Its tables are in guest RAM (`devices::gic::its::linked`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Its {
+    /// `GITS_CTLR.Enabled`.
+    pub enabled: bool,
+    /// `GITS_CBASER`.
+    pub cbaser: u64,
+    /// `GITS_CWRITER`.
+    pub cwriter: u64,
+    /// `GITS_CREADR`.
+    pub creadr: u64,
+    /// `GITS_BASER0` (devices) and `GITS_BASER1` (collections).
+    pub baser: [u64; 2],
 }
 
 /// The redistributor of one vCPU.
@@ -269,9 +289,19 @@ impl Redistributor {
         })
     }
 
-    /// True if LPIs are on: their state is in guest RAM in the kernel's own form.
-    pub fn has_lpis(&self) -> bool {
-        self.lpis.enabled
+    /// The tables of its LPIs, if they are on.
+    pub fn lpi_tables(&self) -> Option<LpiTables> {
+        self.lpis.enabled.then_some(LpiTables { propbaser: self.propbaser, pendbaser: self.pendbaser })
+    }
+
+    /// The LPIs that are pending.
+    pub fn pending_lpis(&self) -> &[(u32, u8)] {
+        &self.lpis.pending
+    }
+
+    /// Sets them.
+    pub fn set_pending_lpis(&mut self, pending: Vec<(u32, u8)>) {
+        self.lpis.pending = pending;
     }
 
     /// Writes the state.

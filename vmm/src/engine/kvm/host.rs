@@ -173,7 +173,7 @@ impl Engine for Kvm {
         // Without it KVM_RUN fails for such an access, and the run ends with its address.
         let nisv = kvm_enable_cap { cap: KVM_CAP_ARM_NISV_TO_USER, ..kvm_enable_cap::default() };
         let _ = fd.enable_cap(&nisv);
-        let gic = KernelGic::new(&fd, setup.vcpus, setup.lpis)?;
+        let gic = KernelGic::new(&fd, &setup)?;
         Ok(Arc::new(Handle(Arc::new(KvmVm {
             gic,
             kicks: (0..setup.vcpus).map(|_| Arc::default()).collect(),
@@ -312,6 +312,11 @@ impl Vm for Handle {
 
     fn resume_time(&self) {
         self.0.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn adopt_ram(&self) -> Result<(), Failure> {
+        let _quiet = self.0.quiet();
+        self.0.gic.adopt_ram().map_err(Failure::usage)
     }
 
     fn forget_code(&self) {}

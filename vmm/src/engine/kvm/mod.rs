@@ -1,17 +1,21 @@
 //! The engine that has the host kernel execute the guest: KVM of arm64 hosts.
 //!
 //! `host` opens `/dev/kvm` and makes the virtual machine, `vcpu` runs a vCPU and serves its exits, `assist` executes the
-//! device accesses that the hardware does not describe, `gic` is the kernel's interrupt controller, `kick` interrupts a
-//! vCPU, `state` saves and loads it in the form of the emulated engines. `registers` and `gic_state` are plain data and
+//! device accesses that the hardware does not describe, `gic` and `its` are the kernel's interrupt controller, `doorbells` has the kernel
+//! take virtio's, `kick` interrupts a vCPU, `state` saves and loads it in the form of the emulated engines. `registers` and `gic_state` are plain data and
 //! are tested on every host.
 
 #[cfg(target_arch = "aarch64")] // all of these talk to the kernel
 mod assist;
 #[cfg(target_arch = "aarch64")]
+mod doorbells;
+#[cfg(target_arch = "aarch64")]
 mod gic;
 mod gic_state;
 #[cfg(target_arch = "aarch64")]
 mod host;
+#[cfg(target_arch = "aarch64")]
+mod its;
 #[cfg(target_arch = "aarch64")]
 mod kick;
 mod registers;

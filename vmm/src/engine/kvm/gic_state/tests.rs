@@ -99,7 +99,7 @@ fn the_emulated_controllers_state_goes_through_the_kernel_and_back() {
     let Ok(read) = Distributor::read(&kernel, 224);
     assert_eq!(read, distributor);
     assert!(read.report().lines().any(|line| line.contains("INTID 37:") && line.contains("line-high")));
-    assert!(!redistributors.iter().any(Redistributor::has_lpis));
+    assert!(redistributors.iter().all(|state| state.lpi_tables().is_none()));
     let other = Gic::new(2, 224, Arc::new(Nobody)).unwrap();
     let wrap = |version: &Value, state: Value| serde_json::json!({ "version": version["version"], "state": state });
     other.distributor().load(&wrap(&before, serde_json::to_value(read).unwrap())).unwrap();
@@ -131,4 +131,27 @@ fn the_cpu_interface_has_the_form_of_the_emulated_one() {
     let value = serde_json::to_value(cpu::gic::CpuInterface::default()).unwrap();
     let here: CpuInterface = serde_json::from_value(value.clone()).unwrap();
     assert_eq!(serde_json::to_value(here).unwrap(), value);
+}
+
+#[test]
+fn lpis_and_its_have_the_form_of_the_emulated_ones() {
+    let memory = Arc::new(devices::virtio::GuestMemory::from_ranges(&[(vm_memory::GuestAddress(0), 1 << 20)]).unwrap());
+    let gic = Gic::with_lpis(1, 224, Arc::new(Nobody), memory).unwrap();
+    let its = devices::Its::new(&gic, 0x808_0000).unwrap();
+    let wide = |offset: u64, value: u64| gic.redistributors().write(offset, 8, value).unwrap();
+    wide(0x70, 0x2_0000 | 15);
+    wide(0x78, 0x1_0000);
+    gic.redistributors().write(0, 4, 1).unwrap();
+    let state: Vec<Redistributor> = inner(&gic.redistributors().save());
+    assert_eq!(state[0].lpi_tables(), Some(LpiTables { propbaser: 0x2_000f, pendbaser: 0x1_0000 }));
+    for (offset, value) in [(0x80, 1 << 63 | 0x3_0000), (0x100, 1 << 63 | 0x4_0200), (0x108, 1 << 63 | 0x5_0200)] {
+        its.write(offset, 8, value).unwrap();
+    }
+    its.write(0x88, 8, 0x20).unwrap();
+    let saved = its.save();
+    let state: Its = inner(&saved);
+    let baser = [1 << 63 | 0x4_0200, 1 << 63 | 0x5_0200];
+    assert_eq!(state, Its { enabled: false, cbaser: 1 << 63 | 0x3_0000, cwriter: 0x20, creadr: 0, baser });
+    assert_eq!(saved["version"], 2, "as `gic.rs` says");
+    assert_eq!(serde_json::to_value(state).unwrap(), saved["state"]);
 }
