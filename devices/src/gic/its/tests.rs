@@ -156,7 +156,7 @@ fn registers_are_what_drivers_look_for() {
     rig.write(reg::CBASER, 0);
     assert_eq!(rig.read(reg::CBASER), VALID | QUEUE, "fixed while enabled");
     assert_eq!(rig.its.read(reg::CTLR, 4).unwrap(), 1 | 1 << 31);
-    assert_eq!(rig.gic.distributor().read(4, 4).unwrap() >> 17 & 0x7f, 1 | 13 << 2, "LPIS, IDbits");
+    assert_eq!(rig.gic.distributor().read(4, 4).unwrap() >> 17 & 0x7f, 1 | 15 << 2, "LPIS, IDbits");
     let gicr = rig.gic.redistributors();
     assert_eq!(gicr.read(8, 8).unwrap() & 1, 1);
     assert_eq!(gicr.read(0, 4).unwrap(), 3);
