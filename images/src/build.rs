@@ -13,23 +13,27 @@ pub use guest::{GuestEnd, GuestError, GuestRunner, GuestSpec};
 pub use result::ResultError;
 pub use unpack::UnpackError;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use self::guest::{BuildGuest, Plan};
-use self::unpack::{Placer, Unpacked};
+use self::unpack::{Placer, Preinst, Unpacked};
 use crate::cache::{Cache, Sha256Sum};
 use crate::debian::{Archive, ArchiveOptions, DebianError, Package};
 use crate::files::ScratchDirectory;
+use crate::format::disk;
 use crate::kernel::{self, GuestKernel, KernelError};
 use crate::lock::{Lock, LockError, LockedPackage, LockedSource, VERSION};
 use crate::progress::Progress;
 use crate::recipe::{Recipe, RecipeError};
 use crate::resolve::{self, Reason, Request, ResolveError, Selection};
 use crate::tree::{Spool, Tree};
+
+/// Packages that have had systemd-boot, the newer one first.
+const LOADER_PACKAGES: [&str; 2] = ["systemd-boot-efi", "systemd"];
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
@@ -187,6 +191,11 @@ fn new_lock(options: &BuildOptions, archive: &Archive) -> Result<Lock, BuildErro
         recipe: options.recipe_hash()?,
         packages: locked_packages(&selection, &sources),
         build_packages: build_packages.iter().map(|one| LockedPackage::new(one, &sources)).collect(),
+        // Not every archive has one: only disks need it.
+        boot_package: LOADER_PACKAGES
+            .iter()
+            .find_map(|name| archive.find(name).ok())
+            .map(|package| LockedPackage::new(&package, &sources)),
         sources,
         outputs: Vec::new(),
     })
@@ -226,6 +235,38 @@ pub fn tools(
     read_tools(lock, &Archive::of_known_packages(options, cache, sources)?, progress)
 }
 
+/// Only bytes and notes: the whole is one piece of work.
+struct Bytes<'a>(&'a dyn Progress);
+
+impl Progress for Bytes<'_> {
+    fn advance(&self, bytes: u64) {
+        self.0.advance(bytes);
+    }
+
+    fn note(&self, text: &str) {
+        self.0.note(text);
+    }
+}
+
+/// What a disk of an image boots: the kernel of the guest in which it was configured, and systemd-boot.
+///
+/// # Errors
+/// [`BuildError`]; also when the suite has no boot loader.
+pub fn boot(
+    lock: &Lock,
+    options: &ArchiveOptions,
+    cache: &Cache,
+    progress: &dyn Progress,
+) -> Result<disk::Boot, BuildError> {
+    let sources = lock.sources.iter().map(LockedSource::to_source).collect::<Result<_, _>>()?;
+    let archive = Archive::of_known_packages(options, cache, sources)?;
+    let none = || LockError::Value { what: format!("no package with a boot loader of {}", lock.suite) };
+    let package = lock.boot_package.as_ref().ok_or_else(none)?.to_package(&lock.sources)?;
+    let loader = kernel::boot_loader(&archive, &package, progress)?;
+    let (kernel, busybox) = read_tools(lock, &archive, progress)?;
+    Ok(disk::Boot::new(loader, kernel, &busybox)?)
+}
+
 /// One image on its way.
 struct Build<'a> {
     options: &'a BuildOptions,
@@ -239,11 +280,14 @@ struct Build<'a> {
 impl Build<'_> {
     fn run(self, runner: &dyn GuestRunner) -> Result<Image, BuildError> {
         let epoch = i64::try_from(self.lock.epoch).unwrap_or(i64::MAX);
-        let (kernel, busybox) = read_tools(&self.lock, &self.archive, self.progress)?;
-        let packages = self.fetch()?;
-        let unpacked = self.unpack(&packages)?;
-        let (tree, plan) = self.assemble(&packages, &unpacked, epoch)?;
-        drop(unpacked);
+        // The kernel's package is one large file: it is read while the others are.
+        let (tools, packages) = std::thread::scope(|scope| {
+            let tools = scope.spawn(|| read_tools(&self.lock, &self.archive, &Bytes(self.progress)));
+            let packages = self.fetch().and_then(|files| Ok((self.unpack(&files)?, files)));
+            (tools.join(), packages)
+        });
+        let (kernel, busybox) = tools.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let (packages, files) = packages?;
         let guest = BuildGuest {
             runner,
             directory: self.scratch.path(),
@@ -253,7 +297,20 @@ impl Build<'_> {
             timeout: self.options.timeout,
             progress: self.progress,
         };
-        let results = guest.run(&tree, &plan)?;
+        let mut left_to_dpkg = BTreeSet::new();
+        let (results, tree) = loop {
+            let (tree, plan) = self.assemble(&files, &packages, &left_to_dpkg, epoch)?;
+            match guest.run(&tree, &plan) {
+                Ok(results) => break (results, tree),
+                // A `preinst` did more than can be seen: once more, now as dpkg would have it.
+                Err(GuestError::Preinst(name)) if packages.contains_key(&name) && !left_to_dpkg.contains(&name) => {
+                    self.progress.note(&format!("the preinst of {name} changes its files: dpkg unpacks it"));
+                    left_to_dpkg.insert(name);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        drop(packages);
         self.progress.begin("taking over the image", None);
         let mut tree = result::read(&results, &tree, &self.spool, epoch)?;
         normalise::normalise(&mut tree, &self.spool, epoch)?;
@@ -265,16 +322,6 @@ impl Build<'_> {
 
     /// Fetches the packages, several at a time.
     fn fetch(&self) -> Result<Vec<(String, PathBuf)>, BuildError> {
-        /// Only bytes: the whole is one piece of work.
-        struct Bytes<'a>(&'a dyn Progress);
-        impl Progress for Bytes<'_> {
-            fn advance(&self, bytes: u64) {
-                self.0.advance(bytes);
-            }
-            fn note(&self, text: &str) {
-                self.0.note(text);
-            }
-        }
         let packages = packages_of(&self.lock, &self.lock.packages)?;
         let missing = packages.iter().filter(|package| !self.archive.has(package));
         let (count, size) = missing.fold((0, 0), |(count, size), package| (count + 1, size + package.size));
@@ -308,20 +355,32 @@ impl Build<'_> {
         &self,
         files: &[(String, PathBuf)],
         packages: &BTreeMap<String, Unpacked>,
+        left_to_dpkg: &BTreeSet<String>,
         epoch: i64,
     ) -> Result<(Tree, Plan), BuildError> {
         let base: Vec<String> =
             self.lock.packages.iter().filter(|package| package.base).map(|package| package.name.clone()).collect();
-        // A `preinst` has to run before the files are there: dpkg unpacks such packages in the guest. Those of the base
-        // system are unpacked here all the same: without them nothing runs, and mmdebstrap does as much.
-        let by_dpkg = |name: &str| packages.get(name).is_some_and(|package| package.script("preinst").is_some());
+        let is_base = |name: &String| base.contains(name);
+        // A `preinst` has to run before the files are there where it has to do with them: dpkg unpacks such packages in the
+        // guest. Those of the base system are unpacked here all the same: without them nothing runs, and mmdebstrap does as
+        // much.
+        let by_dpkg = |name: &str| {
+            left_to_dpkg.contains(name)
+                || packages.get(name).is_some_and(|package| match package.preinst() {
+                    Preinst::Nothing | Preinst::Runs => false,
+                    Preinst::NamesFiles => !is_base(&package.name),
+                    Preinst::Diverts => true,
+                })
+        };
+        let by_dpkg: BTreeSet<&str> = packages.keys().map(String::as_str).filter(|name| by_dpkg(name)).collect();
+        let by_dpkg = |name: &str| by_dpkg.contains(name);
         let mut tree = Tree::new(epoch);
         skeleton::prepare(&mut tree, packages, &self.lock, &self.options.hostname, &self.spool, epoch)?;
         let mut placer = Placer::new(&mut tree);
         for package in packages.values().filter(|package| !by_dpkg(&package.name)) {
             placer.place(package, packages, true)?;
         }
-        for package in packages.values().filter(|package| by_dpkg(&package.name) && base.contains(&package.name)) {
+        for package in packages.values().filter(|package| by_dpkg(&package.name) && is_base(&package.name)) {
             placer.place(package, packages, false)?;
         }
         let lost = placer.lost();
@@ -329,9 +388,14 @@ impl Build<'_> {
         let mut database = dpkg::Database { tree: &mut tree, spool: &self.spool, epoch };
         database.write(packages, &|name| !by_dpkg(name), &lost)?;
         let mut plan = Plan { epoch: self.lock.epoch, base: base.clone(), configure: true, ..Plan::default() };
+        let run_here = |package: &&Unpacked| !by_dpkg(&package.name) && package.preinst() != Preinst::Nothing;
+        for package in packages.values().filter(run_here) {
+            let preinsts = if is_base(&package.name) { &mut plan.base_preinsts } else { &mut plan.other_preinsts };
+            preinsts.push(dpkg::stem(package));
+        }
         for (name, path) in files.iter().filter(|(name, _)| by_dpkg(name)) {
             skeleton::add_deb(&mut tree, &self.spool, self.scratch.path(), name, path, epoch)?;
-            let debs = if base.contains(name) { &mut plan.base_debs } else { &mut plan.other_debs };
+            let debs = if is_base(name) { &mut plan.base_debs } else { &mut plan.other_debs };
             debs.push(format!("{name}.deb"));
         }
         Ok((tree, plan))

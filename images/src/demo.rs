@@ -6,12 +6,11 @@ mod initramfs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
-
 use crate::cache::{Cache, CacheError, Sha256Sum};
 use crate::debian::{Archive, ArchiveOptions, DebianError};
 use crate::http::HttpError;
-use crate::kernel::{self, CLOUD_KERNEL, KernelError};
+use crate::kept::{self, Kept, Made, UDHCPC};
+use crate::kernel::{self, CLOUD_KERNEL, DEVICES, DISKS, FOR_DEVICES, KernelError};
 use crate::progress::Progress;
 
 /// Seconds for which a guest that was made is used without asking the archive for a newer kernel.
@@ -67,22 +66,10 @@ pub struct DemoGuest {
     pub kernel_version: String,
 }
 
-/// What is remembered of a guest that was made.
-#[derive(Serialize, Deserialize)]
-struct Manifest {
-    /// Changes when guests are made in another way.
-    recipe: String,
-    /// Seconds since 1970.
-    made: u64,
-    kernel: Blob,
-    initrd: Blob,
-    kernel_version: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Blob {
-    sha256: String,
-    size: u64,
+impl From<Kept> for DemoGuest {
+    fn from(kept: Kept) -> DemoGuest {
+        DemoGuest { kernel: kept.kernel, initrd: kept.archive, kernel_version: kept.about }
+    }
 }
 
 /// Makes the demo guest of `suite` with the mirror of the system's apt; see [`build_with`].
@@ -100,75 +87,52 @@ pub fn build(suite: &str, cache: &Cache, progress: &dyn Progress) -> Result<Demo
 /// [`DemoError`].
 pub fn build_with(options: &DemoOptions, cache: &Cache, progress: &dyn Progress) -> Result<DemoGuest, DemoError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let name = manifest_name(options);
-    let made = made_before(cache, &name);
-    if let Some((guest, at)) = &made
+    let made = kept::find(cache, &name(options), &recipe());
+    if let Some(guest) = &made
         && !options.refresh
-        && now.saturating_sub(*at) < FRESH
+        && now.saturating_sub(guest.made) < FRESH
     {
-        return Ok(guest.clone());
+        return Ok(guest.clone().into());
     }
     let error = match make(options, cache, progress) {
-        Ok((guest, mut manifest)) => {
-            manifest.made = now;
-            let text = serde_json::to_vec_pretty(&manifest).map_err(std::io::Error::from)?;
-            cache.replace_named(&name, &text)?;
-            return Ok(guest);
-        }
+        Ok(guest) => return Ok(guest),
         Err(error) => error,
     };
     match (made, &error) {
         (
-            Some((guest, _)),
+            Some(guest),
             DemoError::Debian(DebianError::Http(HttpError::Failed { .. }))
             | DemoError::Kernel(KernelError::Debian(DebianError::Http(HttpError::Failed { .. }))),
         ) => {
             progress.note(&format!("{error}; using the guest made before"));
-            Ok(guest)
+            Ok(guest.into())
         }
         _ => Err(error),
     }
 }
 
-/// The name of the manifest: one for each choice of packages and mirror.
-fn manifest_name(options: &DemoOptions) -> String {
+/// What it is kept as: one for each choice of packages and mirror.
+fn name(options: &DemoOptions) -> String {
     let choice = format!("{:?} {:?} {}", options.archive.mirrors, options.archive.suites, options.kernel);
-    format!("demo-{}.json", Sha256Sum::of(choice.as_bytes()))
+    format!("demo-{}", Sha256Sum::of(choice.as_bytes()))
 }
 
 /// Changes with everything that the initramfs is made of beside the packages.
 fn recipe() -> String {
-    let modules = format!("{:?}", kernel::FOR_DEVICES);
-    let parts = [initramfs::INIT, initramfs::UDHCPC, env!("CARGO_PKG_VERSION"), &modules];
-    Sha256Sum::of(parts.concat().as_bytes()).to_string()
+    let text = [initramfs::INIT, UDHCPC, env!("CARGO_PKG_VERSION"), &DEVICES.join(" "), &format!("{FOR_DEVICES:?}")].concat();
+    Sha256Sum::of(text.as_bytes()).to_string()
 }
 
-/// The guest that was made before, if all of it is still there, and when it was made.
-fn made_before(cache: &Cache, name: &str) -> Option<(DemoGuest, u64)> {
-    let manifest: Manifest = serde_json::from_slice(&std::fs::read(cache.named(name)).ok()?).ok()?;
-    let find = |blob: &Blob| cache.find(&Sha256Sum::parse(&blob.sha256)?, blob.size);
-    if manifest.recipe != recipe() {
-        return None;
-    }
-    let (kernel, initrd) = (find(&manifest.kernel)?, find(&manifest.initrd)?);
-    Some((DemoGuest { kernel, initrd, kernel_version: manifest.kernel_version }, manifest.made))
-}
-
-fn make(options: &DemoOptions, cache: &Cache, progress: &dyn Progress) -> Result<(DemoGuest, Manifest), DemoError> {
+fn make(options: &DemoOptions, cache: &Cache, progress: &dyn Progress) -> Result<DemoGuest, DemoError> {
     let archive = Archive::open(&options.archive, cache, progress)?;
     let busybox = kernel::busybox(&archive, &archive.find("busybox-static")?, progress)?;
     let packages = kernel::packages(&archive, &options.kernel)?;
     let guest = kernel::read(&archive, &packages, progress)?;
-    let initrd = initramfs::write(&busybox, &guest.modules)?;
-    let store = |bytes: &[u8]| {
-        let (sum, path) = cache.put(bytes)?;
-        Ok::<_, CacheError>((Blob { sha256: sum.to_string(), size: bytes.len() as u64 }, path))
-    };
-    let ((kernel_blob, kernel_path), (initrd_blob, initrd_path)) = (store(&guest.image)?, store(&initrd)?);
-    let kernel_version = packages.first().map(|package| package.version.clone()).unwrap_or_default();
-    let guest = DemoGuest { kernel: kernel_path, initrd: initrd_path, kernel_version: kernel_version.clone() };
-    let manifest = Manifest { recipe: recipe(), made: 0, kernel: kernel_blob, initrd: initrd_blob, kernel_version };
-    Ok((guest, manifest))
+    let modules = guest.modules(&[DISKS.as_slice(), &DEVICES].concat())?;
+    let initrd = initramfs::write(&busybox, &modules)?;
+    let about = packages.first().map(|package| package.version.clone()).unwrap_or_default();
+    let made = Made { kernel: &guest.image, archive: &initrd, disk: None, about };
+    Ok(kept::keep(cache, &name(options), recipe(), made)?.into())
 }
 
 #[cfg(test)]

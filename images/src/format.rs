@@ -1,7 +1,9 @@
 //! Writes images: the same tree gives the same bytes.
 
 pub mod cpio;
+pub mod disk;
 pub mod ext4;
+mod fat;
 pub mod oci;
 pub mod qcow2;
 pub mod tar;
@@ -12,9 +14,10 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::ext4::Ext4Options;
 use crate::cache::Sha256Sum;
 use crate::files::{self, Pending};
-use crate::tree::Tree;
+use crate::tree::{Spool, Tree};
 
 /// A format that images are written in.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -35,11 +38,15 @@ pub enum Format {
     Ext4,
     /// A file system as a disk of QEMU's format.
     Qcow2,
+    /// A disk that UEFI boots, as it is.
+    Disk,
+    /// A disk that UEFI boots, as one of QEMU's format.
+    DiskQcow2,
     /// A folder for container tools.
     Oci,
 }
 
-const FORMATS: [Format; 9] = [
+const FORMATS: [Format; 11] = [
     Format::Cpio,
     Format::CpioGzip,
     Format::CpioZstd,
@@ -47,14 +54,17 @@ const FORMATS: [Format; 9] = [
     Format::TarGzip,
     Format::TarZstd,
     Format::Ext4,
+    // Their names end as others do: the longer one counts.
+    Format::DiskQcow2,
+    Format::Disk,
     Format::Qcow2,
     Format::Oci,
 ];
 
 impl Format {
     /// All names that [`Format::parse`] knows.
-    pub const NAMES: [&'static str; 9] =
-        ["cpio", "cpio.gz", "cpio.zst", "tar", "tar.gz", "tar.zst", "ext4", "qcow2", "oci"];
+    pub const NAMES: [&'static str; 11] =
+        ["cpio", "cpio.gz", "cpio.zst", "tar", "tar.gz", "tar.zst", "ext4", "disk", "disk.qcow2", "qcow2", "oci"];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -67,8 +77,15 @@ impl Format {
             Format::TarZstd => "tar.zst",
             Format::Ext4 => "ext4",
             Format::Qcow2 => "qcow2",
+            Format::Disk => "disk",
+            Format::DiskQcow2 => "disk.qcow2",
             Format::Oci => "oci",
         }
+    }
+
+    /// Whether it needs a kernel and a boot loader.
+    pub fn boots(self) -> bool {
+        matches!(self, Format::Disk | Format::DiskQcow2)
     }
 
     /// The format of this name.
@@ -110,6 +127,8 @@ pub struct WriteOptions {
     pub size: Option<u64>,
     /// The name of an image in an OCI layout.
     pub name: String,
+    /// What a disk boots.
+    pub boot: Option<disk::Boot>,
     /// Another OCI layout whose images go into the same index.
     pub merge: Option<PathBuf>,
 }
@@ -175,12 +194,22 @@ fn write_file(
         Format::TarGzip => flushed(tar::write(tree, gzip(buffered(file)))?.finish()?),
         Format::TarZstd => zstd(flushed(tar::write(tree, buffered(beside()?))?)?, file),
         Format::Ext4 => {
-            ext4::write(tree, &file_system(tree, epoch, options), &file, 0)?;
+            ext4::write(tree, &file_system(tree, epoch, options.size), &file, 0)?;
             Ok(file)
         }
         Format::Qcow2 => {
             let disk = beside()?;
-            let size = ext4::write(tree, &file_system(tree, epoch, options), &disk, 0)?;
+            let size = ext4::write(tree, &file_system(tree, epoch, options.size), &disk, 0)?;
+            qcow2::write(&disk, size, &file)?;
+            Ok(file)
+        }
+        Format::Disk => {
+            write_disk(tree, epoch, options, &file, &beside()?)?;
+            Ok(file)
+        }
+        Format::DiskQcow2 => {
+            let disk = beside()?;
+            let size = write_disk(tree, epoch, options, &disk, &beside()?)?;
             qcow2::write(&disk, size, &file)?;
             Ok(file)
         }
@@ -188,8 +217,20 @@ fn write_file(
     }
 }
 
-/// The file system of an image. Its UUID depends on its files' names and times alone.
-fn file_system(tree: &Tree, epoch: u64, options: &WriteOptions) -> ext4::Ext4Options {
+/// Writes a disk that boots; `spool` takes what is added to the files.
+fn write_disk(tree: &Tree, epoch: u64, options: &WriteOptions, out: &File, spool: &File) -> io::Result<u64> {
+    let missing = "a disk needs a kernel and a boot loader: make it with `vmm image build`";
+    let boot = options.boot.as_ref().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, missing))?;
+    let mut tree = tree.clone();
+    let spool = Spool::of_file(spool.try_clone()?);
+    let seconds = i64::try_from(epoch).unwrap_or(i64::MAX);
+    disk::add_fstab(&mut tree, seconds, &spool, |tree| file_system(tree, epoch, None).uuid)?;
+    disk::write(&tree, &file_system(&tree, epoch, options.size), boot, out)
+}
+
+/// The file system of an image, of `size` bytes or of what the files need and some more. Its UUID depends on its files'
+/// names and times alone.
+pub(crate) fn file_system(tree: &Tree, epoch: u64, size: Option<u64>) -> Ext4Options {
     let mut hasher = Sha256::new();
     for (path, _, inode) in tree.iter() {
         hasher.update(path);
@@ -207,7 +248,7 @@ fn file_system(tree: &Tree, epoch: u64, options: &WriteOptions) -> ext4::Ext4Opt
         *byte = *byte & 0x3f | 0x80;
     }
     let epoch = u32::try_from(epoch).unwrap_or(0);
-    ext4::Ext4Options { size: options.size, label: "root".to_owned(), uuid, epoch }
+    Ext4Options { size, label: "root".to_owned(), uuid, epoch }
 }
 
 /// Compresses a file.

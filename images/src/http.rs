@@ -1,4 +1,5 @@
-//! Fetches files over HTTP and HTTPS: bounded in size, with timeouts, and tried again when that can help.
+//! Fetches files over HTTP and HTTPS: bounded in size, with timeouts, and tried again when that can help, from where they
+//! broke off if the server can do that.
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -9,6 +10,8 @@ use crate::progress::Progress;
 
 /// How often a file is asked for.
 const TRIES: u32 = 4;
+/// A try that brought more bytes than this does not count.
+const PROGRESS: u64 = 64 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A server that sends nothing for so long is given up.
@@ -84,10 +87,18 @@ enum Failure {
     Passing(String),
 }
 
-impl From<CacheError> for Failure {
-    fn from(error: CacheError) -> Self {
-        Failure::Final(error.into())
-    }
+/// A file on its way.
+struct Download<'a> {
+    /// What it is called for people.
+    what: &'a str,
+    url: &'a str,
+    /// Most bytes that it may have.
+    limit: u64,
+    /// Bytes that came.
+    done: u64,
+    /// The server's mark of the file that they are of (`ETag`), if it has a strong one.
+    mark: Option<String>,
+    out: &'a mut dyn Write,
 }
 
 impl Client {
@@ -110,10 +121,7 @@ impl Client {
     /// [`HttpError`]; after passing failures it is tried again.
     pub fn get(&self, url: &str, limit: u64, progress: &dyn Progress) -> Result<Vec<u8>, HttpError> {
         let mut bytes = Vec::new();
-        self.retry(url, || {
-            bytes.clear();
-            self.try_get(url, url, limit, &mut bytes, progress)
-        })?;
+        self.download(Download { what: url, url, limit, done: 0, mark: None, out: &mut bytes }, progress)?;
         Ok(bytes)
     }
 
@@ -132,85 +140,99 @@ impl Client {
         if let Some(path) = cache.find(sum, size) {
             return Ok(path);
         }
-        self.retry(url, || cache.store(what, sum, size, |out| self.try_get(what, url, size, out, progress)))
+        cache.store(what, sum, size, |out| {
+            self.download(Download { what, url, limit: size, done: 0, mark: None, out }, progress)
+        })
     }
 
-    /// Tries `attempt` until it succeeds, fails for good, or has failed too often.
-    fn retry<T>(&self, url: &str, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, HttpError> {
+    /// Tries until it succeeds, fails for good, or has failed too often without a byte more.
+    fn download(&self, mut download: Download<'_>, progress: &dyn Progress) -> Result<(), HttpError> {
         let (mut tries, mut pause) = (1, self.pause);
         loop {
-            match attempt() {
-                Ok(value) => return Ok(value),
+            let before = download.done;
+            match self.attempt(&mut download, progress) {
+                Ok(()) => return Ok(()),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Passing(reason)) if tries == TRIES => {
-                    return Err(HttpError::Failed { url: url.to_owned(), reason, tries });
+                    return Err(HttpError::Failed { url: download.url.to_owned(), reason, tries });
                 }
                 Err(Failure::Passing(_)) => std::thread::sleep(pause),
             }
-            tries += 1;
-            pause *= 2;
+            if download.done > before + PROGRESS {
+                (tries, pause) = (1, self.pause);
+            } else {
+                tries += 1;
+                pause *= 2;
+            }
         }
     }
 
-    fn try_get(
-        &self,
-        what: &str,
-        url: &str,
-        limit: u64,
-        out: &mut dyn Write,
-        progress: &dyn Progress,
-    ) -> Result<(), Failure> {
+    /// Asks for what is missing of the file.
+    fn attempt(&self, download: &mut Download<'_>, progress: &dyn Progress) -> Result<(), Failure> {
+        let (url, limit) = (download.url, download.limit);
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(Failure::Final(HttpError::BadUrl(url.to_owned())));
         }
-        let response = self.agent.get(url).call().map_err(|error| match error {
+        let mut request = self.agent.get(url);
+        if let Some(mark) = download.mark.as_ref().filter(|_| download.done > 0) {
+            request = request.header("Range", format!("bytes={}-", download.done)).header("If-Range", mark);
+        }
+        let response = request.call().map_err(|error| match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Final(HttpError::BadUrl(url.to_owned())),
             error => Failure::Passing(error.to_string()),
         })?;
-        match response.status().as_u16() {
-            200 => {}
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let start = match response.status().as_u16() {
+            200 => 0,
+            206 => {
+                let start = header("content-range")
+                    .and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok());
+                start.filter(|start| *start == download.done).ok_or_else(|| {
+                    download.mark = None;
+                    Failure::Passing("the server sent another part than it was asked for".to_owned())
+                })?
+            }
             status @ (408 | 425 | 429 | 500..=599) => return Err(Failure::Passing(format!("HTTP status {status}"))),
             status => return Err(Failure::Final(HttpError::Missing { url: url.to_owned(), status })),
+        };
+        download.mark = header("etag").filter(|mark| mark.starts_with('"')).map(str::to_owned);
+        let end = response.body().content_length().map(|length| length.saturating_add(start));
+        if end.is_some_and(|end| end > limit) {
+            return Err(Failure::Final(HttpError::TooLarge { url: url.to_owned(), limit }));
         }
-        let too_large = || Failure::Final(HttpError::TooLarge { url: url.to_owned(), limit });
-        let length = response.body().content_length();
-        if length.is_some_and(|length| length > limit) {
-            return Err(too_large());
-        }
-        progress.begin(what, length);
-        let result = copy(&mut response.into_body().into_reader(), url, limit, out, progress);
+        progress.begin(download.what, end);
+        let result = copy(&mut response.into_body().into_reader(), start, download, progress);
         progress.end();
         let copied = result?;
-        match length {
-            Some(length) if copied < length => {
-                Err(Failure::Passing(format!("the connection ended after {copied} of {length} bytes")))
+        match end {
+            Some(end) if copied < end => {
+                Err(Failure::Passing(format!("the connection ended after {copied} of {end} bytes")))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Copies at most `limit` bytes.
-fn copy(
-    body: &mut dyn Read,
-    url: &str,
-    limit: u64,
-    out: &mut dyn Write,
-    progress: &dyn Progress,
-) -> Result<u64, Failure> {
+/// Copies what comes from byte `start` of the file on, without what is there already; gives where it ended.
+fn copy(body: &mut dyn Read, start: u64, download: &mut Download<'_>, progress: &dyn Progress) -> Result<u64, Failure> {
+    let Download { url, limit, .. } = *download;
     let mut buffer = vec![0; 1 << 16];
-    let mut copied = 0u64;
+    let mut at = start;
     loop {
         let count = body.read(&mut buffer).map_err(|error| Failure::Passing(error.to_string()))?;
         if count == 0 {
-            return Ok(copied);
+            return Ok(at);
         }
-        copied += count as u64;
-        if copied > limit {
+        // A server that begins anew sends again what is there. The file's hash says whether it is the same.
+        let known = usize::try_from(download.done.saturating_sub(at)).unwrap_or(usize::MAX).min(count);
+        at += count as u64;
+        if at > limit {
             return Err(Failure::Final(HttpError::TooLarge { url: url.to_owned(), limit }));
         }
-        out.write_all(buffer.get(..count).unwrap_or_default())
-            .map_err(|source| Failure::Final(HttpError::Sink { url: url.to_owned(), source }))?;
-        progress.advance(count as u64);
+        let new = buffer.get(known..count).unwrap_or_default();
+        let kept = download.out.write_all(new);
+        kept.map_err(|source| Failure::Final(HttpError::Sink { url: url.to_owned(), source }))?;
+        download.done += new.len() as u64;
+        progress.advance(new.len() as u64);
     }
 }

@@ -2,58 +2,33 @@
 //! have as modules, mounts the root and starts its init. `docs/design/initrd.md` has the whole picture.
 
 mod init;
-mod modules;
 mod root;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use modules::{Module, ModuleSet};
-pub use root::{DiskView, Root, Words, find as find_root};
+pub use root::{DiskView, Root, Words, find as find_root, root_extent};
 
 use crate::cpio::Writer;
-use crate::deb::DebError;
+use crate::kernel::{DEVICES, ModuleError, ModuleSet};
 
 /// Where the modules lie in the initrd.
 const FOLDER: &str = "modules";
 /// What the kernel tries, too, where the command line has no `init=`.
 const PROGRAMS: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
-/// Drivers of the machine's other devices: the root may have no modules for this kernel.
-const USEFUL: [&str; 8] = [
-    "virtio_net",
-    "af_packet",
-    "virtio_rng",
-    "virtio_console",
-    "virtio_balloon",
-    "vmw_vsock_virtio_transport",
-    "fuse",
-    "virtiofs",
-];
-
 /// Why there is no initrd.
 #[derive(Debug, thiserror::Error)]
 pub enum InitrdError {
+    /// The modules cannot be read.
+    #[error(transparent)]
+    Modules(#[from] ModuleError),
     /// A file cannot be read.
     #[error("Cannot read {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the host or the decoder says.
+        /// What the host says.
         source: io::Error,
-    },
-    /// The kernel's package cannot be read.
-    #[error(transparent)]
-    Deb(#[from] DebError),
-    /// No modules of the kernel.
-    #[error(
-        "{} has no modules of the kernel {version}; expected a folder with lib/modules/{version}, or the package linux-image-{version}",
-        path.display()
-    )]
-    NoModules {
-        /// Where they were looked for.
-        path: PathBuf,
-        /// The kernel's version.
-        version: String,
     },
     /// A driver is neither there nor built in.
     #[error("The modules in {} have no driver {name}, which the root disk needs; use the kernel's full package", path.display())]
@@ -128,7 +103,7 @@ pub fn make(
     if let Some(missing) = needed.into_iter().find(|name| !set.has(name)) {
         return Err(InitrdError::NoDriver { path: origin.to_owned(), name: missing.to_owned() });
     }
-    let names: Vec<&str> = needed.into_iter().chain(USEFUL).collect();
+    let names: Vec<&str> = needed.into_iter().chain(DEVICES).collect();
     let modules = set.in_order(&names)?;
     let paths: Vec<String> = modules.iter().map(|module| format!("/{FOLDER}/{}.ko", module.name)).collect();
     let programs: Vec<String> =

@@ -3,7 +3,9 @@
 mod modules;
 
 pub(crate) use modules::FOR_DEVICES;
-pub use modules::Module;
+pub use modules::{DEVICES, DISKS, Module, ModuleError, ModuleSet};
+
+use std::path::Path;
 
 use crate::deb::{self, DebError, DebFile};
 use crate::debian::{Archive, DebianError, Package};
@@ -11,6 +13,8 @@ use crate::progress::Progress;
 
 /// Greatest size of what is taken out of a package.
 const MAX_CONTENTS: u64 = 512 << 20;
+/// How the path of a kernel begins.
+const IMAGE: &str = "boot/vmlinuz-";
 /// The package whose dependency is the newest cloud kernel.
 pub const CLOUD_KERNEL: &str = "linux-image-cloud-arm64";
 
@@ -31,23 +35,45 @@ pub enum KernelError {
         /// What is not in it.
         what: &'static str,
     },
+    /// No initrd can be made of it.
+    #[error("No initrd can be made for the kernel of {package}")]
+    Initrd {
+        /// The package.
+        package: String,
+        /// What is wrong.
+        source: std::io::Error,
+    },
     /// A module cannot be unpacked.
     #[error("A kernel module of {package} is damaged")]
     Module {
         /// The package.
         package: String,
         /// What the decoder said.
-        source: std::io::Error,
+        source: ModuleError,
     },
 }
 
 /// A kernel, ready to boot.
 #[derive(Clone, Debug)]
 pub struct GuestKernel {
+    /// The name of its package.
+    pub package: String,
+    /// Its version as it says it itself, such as `6.1.0-50-cloud-arm64`.
+    pub version: String,
     /// The image.
     pub image: Vec<u8>,
-    /// The modules in an order in which they can be loaded.
-    pub modules: Vec<Module>,
+    /// Its modules of devices and file systems.
+    pub modules: ModuleSet,
+}
+
+impl GuestKernel {
+    /// The modules `names` and those that they need, in an order in which they can be loaded.
+    ///
+    /// # Errors
+    /// [`KernelError::Module`].
+    pub fn modules(&self, names: &[&str]) -> Result<Vec<Module>, KernelError> {
+        self.modules.in_order(names).map_err(|source| KernelError::Module { package: self.package.clone(), source })
+    }
 }
 
 /// The packages that the kernel of the meta package `name` consists of, the one with the image first.
@@ -81,16 +107,18 @@ pub fn packages(archive: &Archive, name: &str) -> Result<Vec<Package>, KernelErr
 /// # Errors
 /// [`KernelError`].
 pub fn read(archive: &Archive, packages: &[Package], progress: &dyn Progress) -> Result<GuestKernel, KernelError> {
-    let name = packages.first().map(|package| package.name.clone()).unwrap_or_default();
+    let package = packages.first().map(|package| package.name.clone()).unwrap_or_default();
     let mut files = Vec::new();
     for package in packages {
-        files.extend(read_files(archive, package, |name| is_image(name) || modules::is_wanted(name), progress)?);
+        files.extend(read_files(archive, package, |name| is_image(name) || modules::is_useful(name), progress)?);
     }
     let (images, modules): (Vec<DebFile>, Vec<DebFile>) = files.into_iter().partition(|file| is_image(&file.name));
-    let missing = || KernelError::Missing { package: name.clone(), what: "boot/vmlinuz" };
-    let image = images.into_iter().next().ok_or_else(missing)?.contents;
-    let modules = modules::in_order(modules).map_err(|source| KernelError::Module { package: name, source })?;
-    Ok(GuestKernel { image, modules })
+    let missing = || KernelError::Missing { package: package.clone(), what: "boot/vmlinuz" };
+    let image = images.into_iter().next().ok_or_else(missing)?;
+    let version = image.name.trim_start_matches(IMAGE).to_owned();
+    let modules = ModuleSet::of_files(Path::new(&package), modules, &version)
+        .map_err(|source| KernelError::Module { package: package.clone(), source })?;
+    Ok(GuestKernel { package, version, image: image.contents, modules })
 }
 
 /// The static BusyBox of the package `busybox-static`.
@@ -103,8 +131,19 @@ pub fn busybox(archive: &Archive, package: &Package, progress: &dyn Progress) ->
     Ok(files.into_iter().next().ok_or_else(missing)?.contents)
 }
 
+/// systemd-boot for UEFI, of a package that has it.
+///
+/// # Errors
+/// [`KernelError`].
+pub fn boot_loader(archive: &Archive, package: &Package, progress: &dyn Progress) -> Result<Vec<u8>, KernelError> {
+    const NAME: &str = "systemd-bootaa64.efi";
+    let files = read_files(archive, package, |name| name.ends_with(NAME), progress)?;
+    let missing = || KernelError::Missing { package: package.name.clone(), what: NAME };
+    Ok(files.into_iter().next().ok_or_else(missing)?.contents)
+}
+
 fn is_image(name: &str) -> bool {
-    name.starts_with("boot/vmlinuz-")
+    name.starts_with(IMAGE)
 }
 
 /// The wanted files of a package.

@@ -17,6 +17,7 @@ pub mod files;
 pub mod format;
 pub mod http;
 pub mod initrd;
+mod kept;
 pub mod kernel;
 pub mod load;
 pub mod lock;

@@ -1,4 +1,7 @@
-//! Reads images back: cpio and tar archives, compressed or not, and OCI layouts. They may come from anybody.
+//! Reads images back: cpio and tar archives, compressed or not, OCI layouts, and disks with an ext4 file system. They may
+//! come from anybody.
+
+mod ext4;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,6 +12,7 @@ use crate::build::unpack::{inode, kind};
 use crate::compression;
 use crate::cpio;
 use crate::format::oci::{self, OciError};
+use crate::initrd::{self, DiskView};
 use crate::tarball::{EntryKind, Reader};
 use crate::tree::{Inode, Kind, PathError, Spool, Tree, clean_path, show};
 
@@ -27,7 +31,9 @@ pub enum LoadError {
         source: io::Error,
     },
     /// No image that is known.
-    #[error("{path} is no image that can be read: expected a cpio or tar archive (also compressed) or an OCI layout")]
+    #[error(
+        "{path} is no image that can be read: expected a cpio or tar archive (also compressed), an OCI layout, or a disk (raw or qcow2)"
+    )]
     Unknown {
         /// The file.
         path: String,
@@ -62,6 +68,8 @@ pub enum Stored {
     Tar,
     /// A folder with an OCI layout.
     Oci,
+    /// A disk, or a file system as a whole one.
+    Disk,
 }
 
 impl Stored {
@@ -71,6 +79,7 @@ impl Stored {
             Stored::Cpio => "cpio archive",
             Stored::Tar => "tar archive",
             Stored::Oci => "OCI layout",
+            Stored::Disk => "disk with ext4",
         }
     }
 }
@@ -105,6 +114,29 @@ pub fn load(path: &Path, spool: &Spool) -> Result<(Stored, Tree), LoadError> {
     } else {
         Err(LoadError::Unknown { path: loader.path })
     }
+}
+
+/// Whether a file that begins so may be a disk: a qcow2, a partition table, or a file system.
+pub fn may_be_disk(start: &[u8]) -> bool {
+    let at = |offset: usize, magic: &[u8]| start.get(offset..offset + magic.len()) == Some(magic);
+    at(0, b"QFI\xfb") || at(510, &[0x55, 0xaa]) || at(512, b"EFI PART") || at(1024 + 56, &[0x53, 0xef])
+}
+
+/// Reads the root of a disk; `path` names it in errors.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load_disk(path: &Path, disk: &DiskView<'_>, spool: &Spool) -> Result<Tree, LoadError> {
+    let loader = Loader { path: path.display().to_string(), spool };
+    let (start, size, system) =
+        initrd::root_extent(disk).ok_or_else(|| LoadError::Unknown { path: loader.path.clone() })?;
+    if system != "ext4" {
+        return Err(loader.strange(format!("its root is a file system of the kind {system}; ext2 to ext4 can be read")));
+    }
+    let system = ext4::Ext4::open(disk, start, size).map_err(|source| loader.io(source))?;
+    let mut tree = Tree::new(0);
+    ext4::Walk::new(&loader, system).run(&mut tree)?;
+    Ok(tree)
 }
 
 struct Loader<'a> {

@@ -77,9 +77,12 @@ pub struct Lock {
     /// The packages of the image.
     #[serde(rename = "package", default)]
     pub packages: Vec<LockedPackage>,
-    /// The packages of the guest in which it is configured; no byte of them is in the image.
+    /// The packages of the guest in which it is configured; no byte of them is in the image's root.
     #[serde(rename = "build-package", default)]
     pub build_packages: Vec<LockedPackage>,
+    /// The package of the boot loader that disks get.
+    #[serde(rename = "boot-package", default, skip_serializing_if = "Option::is_none")]
+    pub boot_package: Option<LockedPackage>,
     /// The images that were made.
     #[serde(rename = "output", default)]
     pub outputs: Vec<LockedOutput>,

@@ -1,25 +1,24 @@
-//! Guests by name, such as `debian:bookworm`: a minbase image and a kernel that are made once, kept in the cache, and boot to
-//! a login at once from then on.
+//! Guests by name, such as `debian:bookworm`: a minbase image on a disk and a kernel that are made once, kept in the cache,
+//! and boot to a login at once from then on. The guest writes to a layer of its own that vanishes with it.
 
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Seek, SeekFrom};
+use std::io;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
-
-use crate::build::{self, BuildError, BuildOptions, GuestRunner};
+use crate::build::{self, BuildError, BuildOptions, GuestRunner, Image};
 use crate::cache::{Cache, CacheError, Sha256Sum};
-use crate::cpio::Writer;
-use crate::files;
-use crate::format;
-use crate::kernel::{GuestKernel, KernelError};
+use crate::files::Pending;
+use crate::format::{self, disk};
+use crate::kept::{self, Kept, Made, UDHCPC};
+use crate::kernel::{DEVICES, DISKS, KernelError};
 use crate::progress::Progress;
+use crate::tree::{Inode, Kind, Spool, Tree};
 
-/// Loads the modules of the devices, then goes on as the image would.
+/// Brings the network up, then goes on as the image would.
 const INIT: &str = include_str!("ready/init.sh");
-/// What BusyBox' DHCP client calls.
-const UDHCPC: &str = include_str!("ready/udhcpc.sh");
+/// Where these programs are in the guest.
+const FOLDER: &str = ".vmm";
+/// Room on the disk, most of which is a hole.
+const DISK_SIZE: u64 = 8 << 30;
 
 /// Why there is no such guest.
 #[derive(Debug, thiserror::Error)]
@@ -34,34 +33,21 @@ pub enum ReadyError {
     #[error(transparent)]
     Cache(#[from] CacheError),
     /// It cannot be written.
-    #[error("Cannot write the guest's initramfs")]
+    #[error("Cannot write the guest's disk")]
     Io(#[from] io::Error),
 }
 
-/// A kernel and an initramfs, ready to boot.
+/// A guest, ready to boot from its disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadyGuest {
     /// The kernel.
     pub kernel: PathBuf,
-    /// The initramfs.
-    pub initrd: PathBuf,
-}
-
-/// What is remembered of a guest that was made.
-#[derive(Serialize, Deserialize)]
-struct Manifest {
-    /// Changes when guests are made in another way.
-    recipe: String,
-    /// Seconds since 1970.
-    made: u64,
-    kernel: Blob,
-    initrd: Blob,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Blob {
-    sha256: String,
-    size: u64,
+    /// The kernel's modules.
+    pub modules: PathBuf,
+    /// The disk with the root, an ext4 file system. Others use it too: it must not be written to.
+    pub disk: PathBuf,
+    /// What the kernel has to be told.
+    pub words: String,
 }
 
 /// The guest for these options: the one that was made before, else a new one.
@@ -76,74 +62,54 @@ pub fn guest(
 ) -> Result<ReadyGuest, ReadyError> {
     let recipe_hash = options.recipe_hash().map_err(BuildError::from)?;
     let choice = format!("{:?} {} {recipe_hash}", options.archive.mirrors, options.suite());
-    let name = format!("guest-{}.json", Sha256Sum::of(choice.as_bytes()));
-    if let Some(guest) = made_before(cache, &name) {
-        return Ok(guest);
+    let name = format!("guest-{}", Sha256Sum::of(choice.as_bytes()));
+    if let Some(kept) = kept::find(cache, &name, &recipe()) {
+        return ready(kept);
     }
     progress.note(&format!(
         "Debian {} is made for the first use: its packages are fetched and configured in a guest; from then on it starts at once",
         options.suite()
     ));
-    let image = build::build(options, cache, runner, progress)?;
+    let mut image = build::build(options, cache, runner, progress)?;
     let (kernel, busybox) = build::tools(&image.lock, &options.archive, cache, progress)?;
     progress.begin("writing the guest", None);
-    let mut file = BufWriter::with_capacity(1 << 18, files::unnamed(&options.scratch)?);
-    // The kernel unpacks one archive after the other; what comes later counts.
-    file = format::cpio::write(&image.tree, i64::try_from(image.epoch).unwrap_or(0), file)?;
-    file = additions(&kernel, &busybox, file)?;
-    let initrd = put(cache, file.into_inner().map_err(io::IntoInnerError::into_error)?)?;
-    let (sum, kernel_path) = cache.put(&kernel.image)?;
-    let kernel = Blob { sha256: sum.to_string(), size: kernel.image.len() as u64 };
-    let made = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let guest = ReadyGuest { kernel: kernel_path, initrd: initrd.1 };
-    let manifest = Manifest { recipe: recipe(), made, kernel, initrd: initrd.0 };
-    cache.replace_named(&name, &serde_json::to_vec_pretty(&manifest).map_err(io::Error::from)?)?;
+    // What is added is read from a spool, too.
+    let spool = Spool::new(&options.scratch)?;
+    additions(&mut image, &busybox, &spool)?;
+    let file_system = format::file_system(&image.tree, image.epoch, Some(DISK_SIZE));
+    let (pending, file) = Pending::file(&kept::disk_path(cache, &name))?;
+    format::ext4::write(&image.tree, &file_system, &file, 0)?;
+    let names = [DISKS.as_slice(), &["ext4"], &DEVICES].concat();
+    let modules = kernel.modules.archive(&names, &kernel.version);
+    let modules = modules.map_err(|source| KernelError::Module { package: kernel.package.clone(), source })?;
+    let about = disk::uuid_text(&file_system.uuid);
+    let made = Made { kernel: &kernel.image, archive: &modules, disk: Some((pending, file)), about };
+    let kept = kept::keep(cache, &name, recipe(), made)?;
     progress.end();
-    Ok(guest)
+    ready(kept)
 }
 
-/// Keeps a file by its hash.
-fn put(cache: &Cache, mut file: File) -> Result<(Blob, PathBuf), ReadyError> {
-    file.seek(SeekFrom::Start(0))?;
-    let (sum, size) = format::hash(&mut file)?;
-    file.seek(SeekFrom::Start(0))?;
-    let path = cache.path(&sum);
-    let path = cache.store("the guest's initramfs", &sum, size, |out| {
-        let copied = io::copy(&mut BufReader::with_capacity(1 << 18, file), out);
-        copied.map(drop).map_err(|source| CacheError::Io { path: path.clone(), source })
-    })?;
-    Ok((Blob { sha256: sum.to_string(), size }, path))
+fn ready(kept: Kept) -> Result<ReadyGuest, ReadyError> {
+    let disk = kept.disk.ok_or_else(|| io::Error::other("it was kept without one"))?;
+    let words = format!("root=UUID={} init=/{FOLDER}/init", kept.about);
+    Ok(ReadyGuest { kernel: kept.kernel, modules: kept.archive, disk, words })
 }
 
 /// Changes with everything that such a guest is made of beside the packages.
 fn recipe() -> String {
-    Sha256Sum::of([INIT, UDHCPC, format::cpio::INIT, env!("CARGO_PKG_VERSION")].concat().as_bytes()).to_string()
+    let text = [INIT, UDHCPC, format::cpio::INIT, env!("CARGO_PKG_VERSION"), &DEVICES.join(" "), "ext4"].concat();
+    Sha256Sum::of(text.as_bytes()).to_string()
 }
 
-fn made_before(cache: &Cache, name: &str) -> Option<ReadyGuest> {
-    let manifest: Manifest = serde_json::from_slice(&std::fs::read(cache.named(name)).ok()?).ok()?;
-    let find = |blob: &Blob| cache.find(&Sha256Sum::parse(&blob.sha256)?, blob.size);
-    if manifest.recipe != recipe() {
-        return None;
+/// What the guest needs beside its image: a first process, and the tools of the network.
+fn additions(image: &mut Image, busybox: &[u8], spool: &Spool) -> io::Result<()> {
+    let epoch = i64::try_from(image.epoch).unwrap_or(0);
+    let tree: &mut Tree = &mut image.tree;
+    tree.insert(FOLDER.as_bytes(), Inode::new(Kind::Directory, 0o755, epoch));
+    let files = [("busybox", busybox), ("init", INIT.as_bytes()), ("start", format::cpio::INIT.as_bytes())];
+    for (name, contents) in files.into_iter().chain([("udhcpc", UDHCPC.as_bytes())]) {
+        let file = Inode::new(Kind::File(spool.put(contents)?), 0o755, epoch);
+        tree.insert(format!("{FOLDER}/{name}").as_bytes(), file);
     }
-    Some(ReadyGuest { kernel: find(&manifest.kernel)?, initrd: find(&manifest.initrd)? })
-}
-
-/// What a guest needs beside its image: the drivers of this machine's devices, and tools to load them.
-fn additions<W: io::Write>(kernel: &GuestKernel, busybox: &[u8], out: W) -> io::Result<W> {
-    let mut writer = Writer::new(out, 0);
-    for name in [".vmm", ".vmm/modules"] {
-        writer.directory(name, 0o755)?;
-    }
-    writer.file(".vmm/busybox", 0o755, busybox)?;
-    writer.file(".vmm/init", 0o755, format::cpio::INIT.as_bytes())?;
-    writer.file(".vmm/udhcpc", 0o755, UDHCPC.as_bytes())?;
-    writer.file("init", 0o755, INIT.as_bytes())?;
-    let mut order = String::new();
-    for module in &kernel.modules {
-        writer.file(&format!(".vmm/modules/{}.ko", module.name), 0o644, &module.contents)?;
-        order += &format!("{}.ko\n", module.name);
-    }
-    writer.file(".vmm/modules/order", 0o644, order.as_bytes())?;
-    writer.finish()
+    Ok(())
 }

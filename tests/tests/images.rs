@@ -1,5 +1,8 @@
 //! Debian images end to end: configured in a guest, always with the same bytes, and bootable. `IMAGES_INCLUDE=PKG,...` adds
-//! packages, `IMAGES_SUITE` names another suite.
+//! packages, `IMAGES_SUITE` names another suite. On demand, as they take minutes: `IMAGES_ALL_FORMATS=1` compares all formats
+//! of two builds, one of them by the interpreter; `IMAGES_UEFI=1` boots a disk in QEMU with AAVMF (packages
+//! `qemu-system-arm`, `qemu-efi-aarch64`); `IMAGES_RECONFIGURE=100` configures `libc-bin` so often; `IMAGES_MMDEBSTRAP=1`
+//! compares with mmdebstrap, run in an arm64 guest that needs the mirror.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,6 +102,137 @@ fn the_same_packages_give_the_same_bytes_and_a_system_that_boots() {
     let finished = run(&mut boot, BOOT_LIMIT);
     assert!(finished.status.success(), "{}", finished.stderr);
     assert!(finished.stdout.contains("exit status 0"), "{}", finished.stdout);
+}
+
+fn on_demand(variable: &str) -> bool {
+    let asked = std::env::var_os(variable).is_some();
+    if !asked {
+        eprintln!("skipped: {variable} is not set");
+    }
+    asked
+}
+
+/// All formats of an image by the translator and by the interpreter, with other processors, umasks and folders.
+#[test]
+fn all_formats_are_the_same_on_each_engine() {
+    if !on_demand("IMAGES_ALL_FORMATS") {
+        return;
+    }
+    let [one, other] = ["formats-one", "formats-other"].map(|name| Folder::new(&std::env::temp_dir(), name));
+    for format in ["cpio.zst", "tar.gz", "ext4", "qcow2", "disk", "disk.qcow2", "oci"] {
+        let outputs = [&one, &other].map(|folder| folder.0.join(format!("a.{format}")));
+        let [first, second] = [text(&outputs[0]), text(&outputs[1])];
+        let lock = one.0.join("a.lock");
+        let locked: &[&str] = if lock.exists() { &["--locked"] } else { &[] };
+        succeeds("022", &[&["build", "--lock", text(&lock), "--cpus", "1", "--output", first], locked].concat());
+        // The hash of the first is in the lock file.
+        let options =
+            ["build", "--locked", "--lock", text(&lock), "--cpus", "4", "--engine", "interp", "--output", second];
+        succeeds("077", &options);
+    }
+}
+
+/// A disk boots under UEFI, in another machine than ours.
+#[test]
+fn a_disk_boots_under_uefi() {
+    const QEMU: Tool = Tool { program: "qemu-system-aarch64", package: "qemu-system-arm" };
+    const FIRMWARE: &str = "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd";
+    if !on_demand("IMAGES_UEFI") {
+        return;
+    }
+    assert!(Path::new(FIRMWARE).exists(), "{FIRMWARE} is missing: install qemu-efi-aarch64");
+    let folder = Folder::new(&std::env::temp_dir(), "uefi");
+    let disk = folder.0.join("a.disk");
+    succeeds("022", &["build", "--hostname", "from-uefi", "--output", text(&disk)]);
+    let mut command = QEMU.command();
+    command.args(["-M", "virt", "-cpu", "cortex-a72", "-m", "1G", "-nographic", "-nic", "none", "-bios", FIRMWARE]);
+    command.args(["-drive", &format!("if=virtio,format=raw,file={}", text(&disk))]);
+    let mut machine = tests::process::start(&mut command);
+    machine.expect("root@from-uefi:~#", BUILD_LIMIT);
+    machine.send("findmnt -no SOURCE,FSTYPE /; dpkg --audit && echo SO''UND\n");
+    let shown = machine.expect("SOUND", Duration::from_secs(120));
+    assert!(shown.contains("/dev/vda2") && shown.contains("ext4"), "{shown}");
+}
+
+/// `libc-bin` is configured again and again: under translators of programs its `ldconfig` is known to crash.
+#[test]
+fn libc_bin_is_configured_many_times() {
+    let times = std::env::var("IMAGES_RECONFIGURE").unwrap_or_else(|_| "3".to_owned());
+    let mut guest = run_with("jit");
+    let script = format!(
+        "for i in $(seq {times}); do /var/lib/dpkg/info/libc-bin.postinst configure 2.0 && ldconfig -p >/dev/null || exit; done; \
+         echo all $i ti''mes; exit\n"
+    );
+    guest.args(["debian:bookworm", "--cpus", "2"]);
+    let mut guest = tests::process::start(&mut guest);
+    guest.expect("root@bookworm:~#", BUILD_LIMIT);
+    guest.send(&script);
+    guest.expect(&format!("all {times} times"), BUILD_LIMIT);
+}
+
+/// The same packages by mmdebstrap, on a real arm64 kernel: what differs is what `docs/design/image-build.md` lists.
+#[test]
+fn mmdebstrap_makes_the_same() {
+    if !on_demand("IMAGES_MMDEBSTRAP") {
+        return;
+    }
+    let folder = Folder::new(&std::env::temp_dir(), "mmdebstrap");
+    let [ours, maker, out] = ["ours.tar", "maker.ext4", "out.tar"].map(|name| folder.0.join(name));
+    succeeds("022", &["build", "--output", text(&ours)]);
+    succeeds(
+        "022",
+        &["build", "--include", "mmdebstrap", "--size", "4G", "--output", text(&maker), "--kernel", "debian"],
+    );
+    fs::File::create(&out).and_then(|file| file.set_len(1 << 30)).expect("a file");
+    let mirror = fs::read_to_string(folder.0.join("ours.lock")).expect("a lock file");
+    let sources: Vec<String> = {
+        let value =
+            |line: &str, key: &str| line.strip_prefix(key).map(|rest| rest.trim_matches([' ', '=', '"']).to_owned());
+        let uris: Vec<String> = mirror.lines().filter_map(|line| value(line, "uri")).collect();
+        let suites: Vec<String> =
+            mirror.lines().filter_map(|line| value(line, "suite")).skip(1).take(uris.len()).collect();
+        uris.iter().zip(&suites).map(|(uri, suite)| format!("deb {uri} {suite} main")).collect()
+    };
+    let listed = sources.iter().map(|source| format!("'{source}'")).collect::<Vec<_>>().join(" ");
+    let mut guest = run_with("jit");
+    guest.args(["debian:bookworm", "--cpus", "2", "--memory", "2G", "--net", "user"]);
+    guest.args(["--disk", text(&maker), "--disk", text(&out)]);
+    let mut guest = tests::process::start(&mut guest);
+    guest.expect("root@bookworm:~#", BUILD_LIMIT);
+    let epoch = mirror.lines().find_map(|line| line.strip_prefix("epoch = ")).expect("an epoch").to_owned();
+    guest.send(&format!(
+        "mount /dev/vda /mnt && mount --bind /dev /mnt/dev && mount -t proc proc /mnt/proc && \
+         cp /etc/resolv.conf /mnt/etc/ && SOURCE_DATE_EPOCH={epoch} chroot /mnt mmdebstrap --mode=root --variant=minbase \
+         --format=tar bookworm /out.tar {listed} && dd if=/mnt/out.tar of=/dev/vdb bs=1M conv=fsync && echo DO''NE; exit\n"
+    ));
+    guest.expect("DONE", Duration::from_secs(3600));
+    let difference = image("022", &["diff", text(&ours), text(&out)]);
+    // One of the two says it of itself, or takes it from its host.
+    let known = [
+        "/etc/apt/sources.list",
+        "/etc/hostname",
+        "/etc/resolv.conf",
+        "/etc/machine-id",
+        "/var/log/",
+        "/var/cache/ldconfig",
+        "/var/lib/apt/",
+        "/var/cache/apt/",
+        "/var/cache/debconf/",
+        "/var/lib/dpkg/",
+        "/dev/",
+        "/run",
+        "/etc/shadow",
+        "/etc/passwd-",
+        "/etc/apt/",
+        "/var/lib/systemd/",
+    ];
+    let unknown: Vec<&str> = difference
+        .stdout
+        .lines()
+        .filter(|line| !line.starts_with(' ') && !known.iter().any(|path| line.starts_with(path)))
+        .collect();
+    eprintln!("{}", difference.stdout);
+    assert!(unknown.is_empty(), "{unknown:#?}");
 }
 
 #[test]

@@ -55,10 +55,28 @@ inside() {
 run() {
     "$@" || finish "exit status $? of: $*"
 }
+dpkg="dpkg --force-unsafe-io"
+
+# As dpkg runs a preinst, but the package's files are there already: it must leave them alone.
+preinst() {
+    diversions=/root/var/lib/dpkg/diversions
+    for stem; do
+        diverted=$(cat $diversions 2>/dev/null)
+        package=${stem%%:*}
+        info=/var/lib/dpkg/info/$stem
+        run inside DPKG_MAINTSCRIPT_NAME=preinst DPKG_MAINTSCRIPT_PACKAGE="$package" DPKG_MAINTSCRIPT_ARCH=arm64 \
+            DEBCONF_PACKAGE="$package" DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 DPKG_ROOT= DPKG_ADMINDIR=/var/lib/dpkg "$info.preinst" install
+        [ "$diverted" = "$(cat $diversions 2>/dev/null)" ] || finish "preinst $package"
+        while read -r path; do
+            [ -e "/root$path" ] || [ -L "/root$path" ] || finish "preinst $package"
+        done <"/root$info.list"
+    done
+}
 
 echo "@step unpack"
+preinst $base_preinsts
 if [ -n "$base_debs" ]; then
-    run inside dpkg --force-depends --force-unsafe-io --unpack $base_debs
+    run inside $dpkg --no-triggers --force-depends --unpack $base_debs
 fi
 if [ -n "$base" ]; then
     echo "@step configure the base system"
@@ -68,16 +86,17 @@ if [ -n "$base" ]; then
     done
     # The scripts of all others count on users and directories.
     for package in base-passwd base-files; do
-        case " $base " in *" $package "*) run inside dpkg --force-depends --force-unsafe-io --configure "$package" ;; esac
+        case " $base " in *" $package "*) run inside $dpkg --no-triggers --force-depends --configure "$package" ;; esac
     done
-    run inside dpkg --force-unsafe-io --configure $rest
+    run inside $dpkg --no-triggers --configure $rest
 fi
+preinst $other_preinsts
 if [ -n "$other_debs" ]; then
-    run inside dpkg --force-depends --force-unsafe-io --unpack $other_debs
+    run inside $dpkg --no-triggers --force-depends --unpack $other_debs
 fi
 if [ -n "$configure" ]; then
     echo "@step configure"
-    run inside dpkg --force-unsafe-io --configure --pending
+    run inside $dpkg --configure --pending
 fi
 if [ -e /root/.customize ]; then
     echo "@step customize"

@@ -116,7 +116,7 @@ impl Database<'_> {
 }
 
 /// How files in `info` begin: packages that can be there for many architectures have theirs in the name.
-fn stem(package: &Unpacked) -> String {
+pub(super) fn stem(package: &Unpacked) -> String {
     match (package.field("Multi-Arch"), package.field("Architecture")) {
         (Some("same"), Some(architecture)) => format!("{}:{architecture}", package.name),
         _ => package.name.clone(),

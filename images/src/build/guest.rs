@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::cpio;
 use crate::format::cpio::write_tree;
-use crate::kernel::GuestKernel;
+use crate::kernel::{self, GuestKernel, KernelError};
 use crate::progress::Progress;
 use crate::tree::Tree;
 
@@ -64,6 +64,9 @@ pub enum GuestError {
     /// The operating system refused.
     #[error("Cannot prepare the guest that configures the image")]
     Io(#[from] io::Error),
+    /// The guest's kernel cannot be used.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     /// The guest could not be run.
     #[error("Cannot run the guest that configures the image")]
     Run(#[source] io::Error),
@@ -75,6 +78,9 @@ pub enum GuestError {
         /// The last lines of its console.
         log: String,
     },
+    /// The `preinst` of this package changed the files that had been put there before it ran.
+    #[error("The preinst of {0} changes files of the package")]
+    Preinst(String),
     /// Something in the image failed, such as a maintainer script.
     #[error("The image cannot be configured: {what}; nothing is written\nThe end of the log:\n{log}")]
     Configure {
@@ -94,6 +100,10 @@ pub struct Plan {
     pub base_debs: Vec<String>,
     /// Other packages that dpkg unpacks.
     pub other_debs: Vec<String>,
+    /// Essential packages whose files are there and whose `preinst` has yet to run, as dpkg names their control files.
+    pub base_preinsts: Vec<String>,
+    /// Other such packages.
+    pub other_preinsts: Vec<String>,
     /// Names of the essential packages, configured first.
     pub base: Vec<String>,
     /// Whether packages wait to be configured.
@@ -104,12 +114,14 @@ impl Plan {
     fn settings(&self, timeout: Duration) -> String {
         let paths = |names: &[String]| names.iter().map(|name| format!("/.debs/{name}")).collect::<Vec<_>>().join(" ");
         format!(
-            "epoch={}\nwindow={}\nbase_debs='{}'\nother_debs='{}'\nbase='{}'\nconfigure={}\n",
+            "epoch={}\nwindow={}\nbase_debs='{}'\nother_debs='{}'\nbase_preinsts='{}'\nother_preinsts='{}'\nbase='{}'\nconfigure={}\n",
             self.epoch,
             // What the kernel unpacked bears the host's time: it is not in this window, or is sent for nothing.
             timeout.as_secs().saturating_add(60),
             paths(&self.base_debs),
             paths(&self.other_debs),
+            self.base_preinsts.join(" "),
+            self.other_preinsts.join(" "),
             self.base.join(" "),
             if self.configure { "1" } else { "" }
         )
@@ -174,6 +186,9 @@ impl BuildGuest<'_> {
         match (end?, &log.status) {
             (GuestEnd::PoweredOff, Some(status)) if status == "0" => Ok(results),
             (GuestEnd::PoweredOff, Some(status)) => {
+                if let Some(name) = status.strip_prefix("preinst ") {
+                    return Err(GuestError::Preinst(name.to_owned()));
+                }
                 Err(GuestError::Configure { what: status.clone(), log: log.text() })
             }
             (GuestEnd::PoweredOff, None) => failed("it ended too early".to_owned(), &log),
@@ -182,7 +197,8 @@ impl BuildGuest<'_> {
     }
 
     /// Writes the initramfs; gives its size.
-    fn write_initrd(&self, path: &Path, tree: &Tree, plan: &Plan) -> io::Result<u64> {
+    fn write_initrd(&self, path: &Path, tree: &Tree, plan: &Plan) -> Result<u64, GuestError> {
+        let modules = self.kernel.modules(&kernel::DISKS)?;
         let file = File::create(path)?;
         let mut writer = cpio::Writer::new(BufWriter::with_capacity(1 << 18, file), 0);
         for name in ["bin", "dev", "lib", "lib/modules", "plan", "proc", "sys"] {
@@ -193,7 +209,7 @@ impl BuildGuest<'_> {
         writer.file("init", 0o755, INIT.as_bytes())?;
         writer.file("bin/busybox", 0o755, self.busybox)?;
         let mut order = String::new();
-        for module in &self.kernel.modules {
+        for module in &modules {
             writer.file(&format!("lib/modules/{}.ko", module.name), 0o644, &module.contents)?;
             order += &format!("{}.ko\n", module.name);
         }

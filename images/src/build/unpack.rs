@@ -1,5 +1,5 @@
-//! Unpacks packages into a [`Tree`] as dpkg would (dpkg(1), `--unpack`), many at a time. Only packages without a `preinst`
-//! are unpacked for good here: their files are the same wherever that is done.
+//! Unpacks packages into a [`Tree`] as dpkg would (dpkg(1), `--unpack`), many at a time. Packages whose
+//! `preinst` may change where files go are left to dpkg in the guest.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
@@ -69,6 +69,19 @@ pub struct Unpacked {
     pub files: Vec<(Entry, Option<Content>)>,
 }
 
+/// What a package's `preinst` does.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Preinst {
+    /// Nothing in a system that does not have the package yet.
+    Nothing,
+    /// Something that has nothing to do with the package's files.
+    Runs,
+    /// It looks at files of the package, or moves them.
+    NamesFiles,
+    /// It changes where files go.
+    Diverts,
+}
+
 impl Unpacked {
     /// Reads the package in the file `path`, contents into `spool`.
     ///
@@ -126,6 +139,30 @@ impl Unpacked {
         let lines = self.script("conffiles").unwrap_or_default().split(|&byte| byte == b'\n');
         // `remove-on-upgrade PATH` names files that are not there.
         lines.filter(|line| line.starts_with(b"/")).filter_map(|line| clean_path(line.trim_ascii_end()).ok()).collect()
+    }
+
+    /// What is to be done about its `preinst` when its files are put where they belong before it runs.
+    pub fn preinst(&self) -> Preinst {
+        let Some(script) = self.script("preinst") else { return Preinst::Nothing };
+        let text = String::from_utf8_lossy(script).replace("\\\n", " ");
+        // The helper cares for files of older versions: of a package that is new it does nothing.
+        let does_something = |line: &&str| {
+            !line.is_empty()
+                && !line.starts_with('#')
+                && !line.starts_with("dpkg-maintscript-helper ")
+                && !["set -e", "set -eu", "exit 0"].contains(line)
+        };
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(does_something).collect();
+        if lines.is_empty() {
+            return Preinst::Nothing;
+        }
+        if lines.iter().any(|line| line.contains("dpkg-divert")) {
+            return Preinst::Diverts;
+        }
+        let text = lines.join("\n");
+        let named = |path: &[u8]| memchr::memmem::find(text.as_bytes(), &[b"/", path].concat()).is_some();
+        let mut files = self.files.iter().filter(|(entry, _)| entry.kind != EntryKind::Directory);
+        if files.any(|(entry, _)| named(&entry.path)) { Preinst::NamesFiles } else { Preinst::Runs }
     }
 
     /// Whether it says that it replaces files of `other`.
@@ -268,5 +305,37 @@ pub(super) fn md5(content: &Content) -> io::Result<String> {
             return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
         }
         hasher.update(buffer.get(..count).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preinst_is_judged_by_what_it_does() {
+        let judged = |script: Option<&str>| {
+            let entry = Entry {
+                path: b"usr/bin/tool".to_vec(),
+                kind: EntryKind::Symlink(b"x".to_vec()),
+                mode: 0o777,
+                uid: 0,
+                gid: 0,
+                mtime: 0,
+                xattrs: BTreeMap::new(),
+            };
+            let file =
+                |text: &str| DebFile { name: "preinst".to_owned(), mode: 0o755, contents: text.as_bytes().to_vec() };
+            let scripts = script.map(file).into_iter().collect();
+            let files = vec![(entry, None)];
+            Unpacked { name: "a".to_owned(), control: String::new(), scripts, files }.preinst()
+        };
+        assert_eq!(judged(None), Preinst::Nothing);
+        let helper =
+            "#!/bin/sh\nset -e\n# /usr/bin/tool\ndpkg-maintscript-helper rm_conffile /usr/bin/tool \\\n  1 -- \"$@\"\n";
+        assert_eq!(judged(Some(helper)), Preinst::Nothing);
+        assert_eq!(judged(Some("#!/bin/sh\nset -e\nmkdir -p /var/lib/a\n")), Preinst::Runs);
+        assert_eq!(judged(Some("#!/bin/sh\nrm -f /usr/bin/tool\n")), Preinst::NamesFiles);
+        assert_eq!(judged(Some("#!/bin/sh\ndpkg-divert --add /bin/sh\n")), Preinst::Diverts);
     }
 }

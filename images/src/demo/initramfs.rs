@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 
 use crate::cpio::Writer;
+use crate::kept::UDHCPC;
 use crate::kernel::{FOR_DEVICES, Module};
 
 /// The first process.
 pub(super) const INIT: &str = include_str!("init.sh");
-/// What BusyBox' DHCP client calls.
-pub(super) const UDHCPC: &str = include_str!("udhcpc.sh");
 
 /// Directories, parents first.
 const DIRECTORIES: [&str; 16] = [

@@ -8,6 +8,7 @@ use crate::progress::Silent;
 fn publish_guest(server: &Server, key: &pgp::composed::SignedSecretKey, version: &str, date: &str) {
     let kernel = format!("linux-image-{version}-cloud-arm64");
     let image = format!("boot/vmlinuz-{version}-cloud-arm64");
+    let modules = format!("lib/modules/{version}-cloud-arm64/kernel");
     let index = package(server, "busybox-static", "1", "", &[("bin/busybox", b"BUSYBOX")])
         + &package(server, CLOUD_KERNEL, version, &format!("{kernel} (= {version}-1)"), &[])
         + &package(
@@ -17,8 +18,8 @@ fn publish_guest(server: &Server, key: &pgp::composed::SignedSecretKey, version:
             "kmod",
             &[
                 (&image, version.as_bytes()),
-                ("lib/modules/1/virtio_mmio.ko", b"m\0depends=\0"),
-                ("lib/modules/1/xfs.ko", b"x"),
+                (&format!("{modules}/drivers/virtio/virtio_mmio.ko"), b"m\0depends=\0"),
+                (&format!("{modules}/fs/xfs/xfs.ko"), b"x"),
             ],
         );
     publish(server, key, "one", &index, date);

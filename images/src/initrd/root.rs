@@ -136,6 +136,13 @@ pub fn find(disks: &[DiskView<'_>], words: &Words) -> Result<Root, InitrdError> 
     Ok(Root { device: volume.device.clone(), file_system, options: own.join(","), flags })
 }
 
+/// Start, size and kind of the file system that is the root of a disk.
+pub fn root_extent(disk: &DiskView<'_>) -> Option<(u64, u64, &'static str)> {
+    let volumes = volumes_of(disk, &disk_name(0));
+    let volume = likely_root(&volumes)?;
+    Some((volume.start, volume.size, volume.file_system.as_ref()?.name))
+}
+
 /// Without `root=`: a partition that says that it is one; else the first disk that is one file system; else the largest
 /// file system.
 fn likely_root(volumes: &[Volume]) -> Option<&Volume> {

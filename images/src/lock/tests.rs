@@ -29,6 +29,7 @@ fn lock() -> Lock {
         }],
         packages: vec![package("a"), package("b")],
         build_packages: vec![package("linux-image")],
+        boot_package: None,
         outputs: Vec::new(),
     }
 }

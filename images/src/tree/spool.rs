@@ -95,6 +95,11 @@ impl Spool {
         Ok(Spool { file: Arc::new(crate::files::unnamed(directory)?), end: AtomicU64::new(0) })
     }
 
+    /// A spool in an empty file.
+    pub(crate) fn of_file(file: File) -> Spool {
+        Spool { file: Arc::new(file), end: AtomicU64::new(0) }
+    }
+
     /// Appends bytes.
     ///
     /// # Errors

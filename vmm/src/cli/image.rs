@@ -29,6 +29,8 @@ enum ImageCommand {
     Inspect(InspectArgs),
     /// Write an image in another format
     Convert(ConvertArgs),
+    /// Make a disk larger, with its last partition
+    Resize(ResizeArgs),
     /// Write the kernels of an image
     ExtractKernel(ExtractArgs),
 }
@@ -46,7 +48,7 @@ pub struct VerifyArgs {
 /// `vmm image diff`.
 #[derive(Args, Debug)]
 pub struct DiffArgs {
-    /// An image: a cpio or tar archive, compressed or not, or an OCI layout
+    /// An image: a cpio or tar archive, compressed or not, an OCI layout, or a disk with ext4 (raw or qcow2)
     pub first: PathBuf,
     /// Another one
     pub second: PathBuf,
@@ -58,7 +60,7 @@ pub struct DiffArgs {
 /// `vmm image inspect`.
 #[derive(Args, Debug)]
 pub struct InspectArgs {
-    /// An image: a cpio or tar archive, compressed or not, or an OCI layout
+    /// An image: a cpio or tar archive, compressed or not, an OCI layout, or a disk with ext4 (raw or qcow2)
     pub image: PathBuf,
     /// List the packages
     #[arg(long)]
@@ -71,22 +73,34 @@ pub struct InspectArgs {
 /// `vmm image convert`.
 #[derive(Args, Debug)]
 pub struct ConvertArgs {
-    /// An image: a cpio or tar archive, compressed or not, or an OCI layout
+    /// An image: a cpio or tar archive, compressed or not, an OCI layout, or a disk with ext4 (raw or qcow2)
     pub image: PathBuf,
     /// The image to write
     pub output: PathBuf,
     /// cpio, tar (also .gz, .zst), ext4, qcow2 or oci (default: what OUTPUT's name says)
     #[arg(long, value_name = "NAME")]
     pub format: Option<String>,
-    /// Size of a file system, with a unit: 4G (default: what the files need and some more)
+    /// Size of a file system or disk, with a unit: 4G (default: what the files need and some more)
     #[arg(long, value_name = "SIZE", value_parser = super::size::parse)]
     pub size: Option<u64>,
+}
+
+/// `vmm image resize`.
+#[derive(Args, Debug)]
+pub struct ResizeArgs {
+    /// A raw disk; a partition table at the wrong end of it is mended
+    ///
+    /// The file system in the last partition grows when its system boots (x-systemd.growfs), or by resize2fs.
+    pub image: PathBuf,
+    /// Its new size, with a unit: 20G
+    #[arg(value_parser = super::size::parse)]
+    pub size: u64,
 }
 
 /// `vmm image extract-kernel`.
 #[derive(Args, Debug)]
 pub struct ExtractArgs {
-    /// An image: a cpio or tar archive, compressed or not, or an OCI layout
+    /// An image: a cpio or tar archive, compressed or not, an OCI layout, or a disk with ext4 (raw or qcow2)
     pub image: PathBuf,
     /// Where kernels and initrds are written to
     #[arg(long, short, value_name = "DIR", default_value = ".")]
@@ -147,10 +161,10 @@ pub struct BuildOptionArgs {
     /// The keys that sign the archive (default: Debian's)
     #[arg(long, value_name = "FILE")]
     pub keyring: Option<PathBuf>,
-    /// cpio, tar (also .gz, .zst), ext4, qcow2 or oci (default: what OUT's name says)
+    /// cpio, tar (also .gz, .zst), ext4, qcow2, disk (UEFI boots it; also disk.qcow2) or oci (default: what OUT's name says)
     #[arg(long, value_name = "NAME")]
     pub format: Option<String>,
-    /// Size of a file system, with a unit: 4G (default: what the files need and some more)
+    /// Size of a file system or disk, with a unit: 4G (default: what the files need and some more)
     #[arg(long, value_name = "SIZE", value_parser = super::size::parse)]
     pub size: Option<u64>,
     /// Another OCI layout, such as that for amd64, whose images go into the same index
@@ -214,6 +228,7 @@ pub fn run(args: ImageArgs) -> Result<ExitStatus, Failure> {
         ImageCommand::Diff(args) => inspect::diff(&args),
         ImageCommand::Inspect(args) => inspect::run(&args),
         ImageCommand::Convert(args) => inspect::convert(&args),
+        ImageCommand::Resize(args) => inspect::resize(&args),
         ImageCommand::ExtractKernel(args) => inspect::extract(&args),
     }
 }

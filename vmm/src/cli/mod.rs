@@ -34,7 +34,8 @@ use crate::trace::TraceSpec;
 
 const EXAMPLES: &str = "\
 Examples:
-  vmm run                                     fetch Debian's arm64 kernel and busybox, boot them to a shell
+  vmm run                                     Debian bookworm: made at the first use, then at a shell at once
+  vmm run demo                                only Debian's kernel and a BusyBox shell: nothing is to be made
   vmm run --kernel Image --initrd root.cpio   boot your own
   vmm run --cpus 4 --memory 2G --kernel vmlinuz --initrd initrd.img --append 'root=/dev/ram0 quiet'
   vmm doctor                                  what this host can do, and how fast a guest will be
@@ -107,24 +108,26 @@ pub enum StatsForm {
 
 const RUN_EXAMPLES: &str = "\
 Examples:
-  vmm run                                              Debian demo: kernel and busybox from the mirror (verified, cached)
+  vmm run                                              debian:bookworm from the mirror (verified; made at the first use, cached)
+  vmm run debian:trixie --net user --memory 2G         another release, with a network
+  vmm run demo                                         only a kernel and BusyBox
   vmm run --kernel Image --initrd root.cpio
   vmm run --kernel vmlinuz --modules linux-image.deb --disk debian.img     boots from the disk
   vmm run --kernel hello.elf --console file:out.txt --timeout 10    bare-metal program, for scripts
   vmm run --engine interp --trace exception,psci:trace.txt ...      look at what the guest does
-  vmm run --disk scratch.img,serial=scratch                          the demo with /dev/vda
-  vmm run --net user,hostfwd=tcp::2222-:22                           the demo with a network
+  vmm run --disk scratch.img,serial=scratch                          with /dev/vda; the root is the last disk
+  vmm run --net user,hostfwd=tcp::2222-:22                           with a network
   vmm run --vsock cid=3,socket=/tmp/guest.sock                       streams to and from the guest: CONNECT 22 on the socket
   vmm run --dump-dtb board.dtb                                      only write the device tree
 
 Kernels: arm64 Image, also compressed (gzip, zstd, lz4, xz, bzip2) or wrapped (EFI zboot), and arm64 ELF files. The format is seen from the content.
-Without a GUEST and without --kernel, the Debian demo runs.";
+Without a GUEST and without --kernel, debian:bookworm runs. What a guest by name writes on its root vanishes with it.";
 
 /// `vmm run`.
 #[derive(Args, Debug)]
 #[command(after_help = RUN_EXAMPLES)]
 pub struct RunArgs {
-    /// A guest by name: debian:SUITE, such as debian:bookworm (made at the first use), or debian-demo
+    /// A guest by name: debian:SUITE, such as debian:bookworm (made at the first use; the default), or demo: a kernel and BusyBox
     #[arg(value_name = "GUEST", value_parser = parse_guest, conflicts_with = "kernel")]
     pub guest: Option<String>,
     /// The kernel: an arm64 Image, compressed or not, or an ELF program
@@ -216,10 +219,10 @@ pub struct RunArgs {
     /// End after this many seconds with a hang report and status 124
     #[arg(long, value_name = "SECS", value_parser = parse_seconds)]
     pub timeout: Option<Duration>,
-    /// The Debian mirror for the demo, such as http://mirror.example/debian (default: the one of this host's apt)
+    /// The Debian mirror for a guest by name, such as http://mirror.example/debian (default: the one of this host's apt)
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
-    /// The Debian release for the demo
+    /// The Debian release of the default guest and of the demo
     #[arg(long, value_name = "NAME", default_value = "bookworm")]
     pub suite: String,
     /// Print errors and the result as JSON objects on stderr
@@ -247,10 +250,10 @@ pub struct SaveAfter {
 
 fn parse_guest(text: &str) -> Result<String, String> {
     let suite = text.strip_prefix("debian:").is_some_and(|suite| !suite.is_empty());
-    if suite || text == "debian-demo" {
+    if suite || text == "demo" {
         Ok(text.to_owned())
     } else {
-        Err(format!("{text:?} is no guest; expected debian:SUITE, such as debian:bookworm, or debian-demo"))
+        Err(format!("{text:?} is no guest; expected debian:SUITE, such as debian:bookworm, or demo"))
     }
 }
 
@@ -367,7 +370,7 @@ mod tests {
             "vmm run --port hvc0",
             "vmm run --port a/b=/tmp/x",
             "vmm run --jit-opt no-magic",
-            "vmm run debian-demo --kernel K",
+            "vmm run demo --kernel K",
         ] {
             let status = main(line.split_whitespace().map(OsString::from));
             assert_eq!(status, ExitStatus::Usage, "{line}");

@@ -17,7 +17,7 @@ use crate::exit::{ExitStatus, Failure};
 use crate::machine::boot::{Boot, BootSource};
 use crate::machine::ram::GuestRam;
 use crate::machine::vcpus::StopSink;
-use crate::machine::virtio::VirtioConfig;
+use crate::machine::virtio::{DiskConfig, VirtioConfig};
 use crate::machine::{Machine, MachineConfig};
 use crate::signals;
 use crate::supervisor::{End, Event, Policy, Supervisor};
@@ -30,14 +30,15 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
         return Ok(ExitStatus::Success);
     }
     let engine = engine::by_choice(args.engine, &args.translator)?;
+    let (boot, root) = boot_source(&args)?;
     let config = MachineConfig {
-        boot: boot_source(&args)?,
+        boot,
         vcpus: usize::from(args.cpus),
         memory: args.memory,
         cpu: engine.cpu(&args.cpu)?,
         virtio: VirtioConfig {
             transport: args.transport,
-            disks: args.disk.clone(),
+            disks: args.disk.iter().cloned().chain(root).collect(),
             nets: args.net.iter().flatten().cloned().collect(),
             ports: args.port.clone(),
             vsock: args.vsock.clone(),
@@ -134,7 +135,8 @@ fn stats_text(stats: &Value) -> String {
     text
 }
 
-fn boot_source(args: &RunArgs) -> Result<BootSource, Failure> {
+/// What the guest boots from, and the disk that comes with it.
+fn boot_source(args: &RunArgs) -> Result<(BootSource, Option<DiskConfig>), Failure> {
     let mut source = BootSource {
         append: args.append.clone(),
         dtb: args.dtb.clone(),
@@ -142,14 +144,17 @@ fn boot_source(args: &RunArgs) -> Result<BootSource, Failure> {
         modules: args.modules.clone(),
         ..BootSource::default()
     };
-    match &args.kernel {
-        Some(kernel) => source.kernel.clone_from(kernel),
+    let root = match &args.kernel {
+        Some(kernel) => {
+            source.kernel.clone_from(kernel);
+            None
+        }
         None if args.initrd.is_some() => {
             return Err(Failure::usage("--initrd is given without a kernel; add --kernel FILE"));
         }
         None => super::demo::prepare(args, &mut source)?,
-    }
-    Ok(source)
+    };
+    Ok((source, root))
 }
 
 fn dump_tree(config: &MachineConfig, path: &std::path::Path) -> Result<ExitStatus, Failure> {

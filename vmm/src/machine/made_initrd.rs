@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use devices::disk::{self, Disk};
-use images::initrd::{self, DiskView, ModuleSet, Words};
+use images::initrd::{self, DiskView, Words};
+use images::kernel::ModuleSet;
 
 use super::virtio::{Transport, VirtioConfig};
 use crate::exit::{Failure, explain};

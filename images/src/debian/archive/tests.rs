@@ -16,8 +16,8 @@ use crate::progress::Silent;
 
 type Files = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
-/// A web server with these files, and the paths that it was asked for. A body under the path `PATH!cut` is sent for `PATH`
-/// once with only half its bytes.
+/// A web server with these files, and the paths that it was asked for. With a file at `PATH!cut` it sends `PATH` once with
+/// only half its bytes; where that file says `range` it can go on from there, too.
 pub(crate) struct Server {
     pub(crate) base: String,
     pub(crate) files: Files,
@@ -34,16 +34,31 @@ impl Server {
             for mut stream in listener.incoming().filter_map(Result::ok) {
                 let mut lines = BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
                 let request = lines.next().unwrap_or_default();
-                lines.take_while(|line| !line.is_empty()).for_each(drop);
+                let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+                let range = headers
+                    .iter()
+                    .find_map(|line| line.to_ascii_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
+                let from = range.and_then(|range| range.trim_end_matches('-').parse::<usize>().ok());
                 let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches("/debian/").to_owned();
-                asked.lock().expect("no panic").push(path.clone());
+                let asked_for = from.map_or_else(|| path.clone(), |from| format!("{path} from {from}"));
+                asked.lock().expect("no panic").push(asked_for);
                 let mut files = files.lock().expect("no panic");
                 let cut = files.remove(&format!("{path}!cut"));
-                let (status, body) = match files.get(&path) {
-                    Some(body) => ("200 OK", body.as_slice()),
-                    None => ("404 Not Found", b"no".as_slice()),
+                let (status, body) = match (files.get(&path), from) {
+                    (Some(body), Some(from)) => {
+                        let range = format!(
+                            "206 Partial Content\r\nContent-Range: bytes {from}-{}/{}",
+                            body.len() - 1,
+                            body.len()
+                        );
+                        (range, &body[from..])
+                    }
+                    (Some(body), None) => ("200 OK".to_owned(), body.as_slice()),
+                    (None, _) => ("404 Not Found".to_owned(), b"no".as_slice()),
                 };
-                let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                let mark = if cut.as_deref() == Some(b"range") { "ETag: \"1\"\r\n" } else { "" };
+                let head =
+                    format!("HTTP/1.1 {status}\r\n{mark}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
                 let sent = if cut.is_some() { &body[..body.len() / 2] } else { body };
                 let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(sent));
             }
@@ -200,6 +215,26 @@ fn a_broken_connection_is_tried_again_and_a_missing_file_is_not() {
     assert!(matches!(t.open(&["none"]), Err(DebianError::NoSuite { .. })));
     assert!(t.open(&["trixi"]).expect_err("no suite").to_string().contains("near: trixie"));
     assert_eq!(t.server.asked_for("dists/none/InRelease"), 1);
+}
+
+#[test]
+fn a_file_that_broke_off_goes_on_where_it_ended() {
+    let t = Fixture::new("resume");
+    let contents: Vec<u8> = (0..200_001u32).map(|n| (n / 3) as u8).collect();
+    let index = package(&t.server, "tool", "1", "", &[("bin/tool", &contents)]);
+    publish(&t.server, &t.key, "one", &index, DATE);
+    let archive = t.open(&["one"]).expect("opens");
+    let tool = archive.find("tool").expect("there");
+    for (cut, asked) in
+        [("range", format!("{} from {}", tool.filename, tool.size / 2)), ("again", tool.filename.clone())]
+    {
+        let _ = fs::remove_file(t.cache.path(&tool.sha256));
+        t.server.asked.lock().expect("no panic").clear();
+        t.server.put(&format!("{}!cut", tool.filename), cut);
+        let path = archive.fetch(&tool, &Silent).expect("fetched");
+        assert_eq!(crate::deb::read_files(&path, |_| true, 1 << 20).expect("a package")[0].contents, contents);
+        assert_eq!(*t.server.asked.lock().expect("no panic"), [tool.filename.clone(), asked], "{cut}");
+    }
 }
 
 #[test]

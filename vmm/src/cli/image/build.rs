@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use images::build::{BuildOptions, Image};
 use images::cache::Cache;
+use images::debian::ArchiveOptions;
 use images::files::Pending;
 use images::format::{Format, WriteOptions};
 use images::lock::Lock;
@@ -23,7 +24,7 @@ pub fn run(args: &BuildArgs) -> Result<ExitStatus, Failure> {
     let lock = if args.build.locked { Some(read_lock(&lock_path)?) } else { None };
     let cache = Cache::of_user().map_err(|e| Failure::backend(explain(&e)))?;
     let mut image = build(&args.build, lock, &cache)?;
-    let written = write(&mut image, format, &args.build, &args.output)?;
+    let written = write(&mut image, format, &args.build, &cache, &args.output)?;
     let kernel = match &args.build.kernel {
         Some(_) => Some(write_kernel(&image, &args.build, &cache, &args.output)?),
         None => None,
@@ -58,7 +59,7 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitStatus, Failure> {
     let scratch = images::files::ScratchDirectory::new(&scratch(&args.build, &cache))
         .map_err(|e| Failure::backend(format!("no scratch directory: {e}")))?;
     let name = args.image.file_name().map(PathBuf::from).unwrap_or_default();
-    let written = write(&mut image, format, &args.build, &scratch.path().join(name))?;
+    let written = write(&mut image, format, &args.build, &cache, &scratch.path().join(name))?;
     let found = images::format::hash_of(&args.image, format)
         .map_err(|e| Failure::usage(format!("{} cannot be read: {e}", args.image.display())))?;
     if found != written.sha256 {
@@ -86,10 +87,17 @@ fn write(
     image: &mut Image,
     format: Format,
     args: &BuildOptionArgs,
+    cache: &Cache,
     output: &Path,
 ) -> Result<images::format::Written, Failure> {
+    let boot = if format.boots() {
+        let boot = images::build::boot(&image.lock, &archive_options(image, args), cache, &ProgressLine::new());
+        Some(boot.map_err(|e| Failure::backend(explain(&e)))?)
+    } else {
+        None
+    };
     let name = format!("debian:{}", image.lock.suite);
-    let options = WriteOptions { size: args.size, name, merge: args.merge.clone() };
+    let options = WriteOptions { size: args.size, name, boot, merge: args.merge.clone() };
     let written = images::format::write(&image.tree, image.epoch, format, &options, output)
         .map_err(|e| Failure::backend(format!("{} cannot be written: {}", output.display(), explain(&e))))?;
     // Sizes and other layouts are no part of the lock.
@@ -99,11 +107,16 @@ fn write(
     Ok(written)
 }
 
+/// Where the packages of an image come from.
+fn archive_options(image: &Image, args: &BuildOptionArgs) -> ArchiveOptions {
+    let mut archive = ArchiveOptions::new(&image.lock.suite);
+    archive.mirrors.clone_from(&args.mirror);
+    archive
+}
+
 /// Writes the kernel of the guest in which the image was configured, which is the suite's.
 fn write_kernel(image: &Image, args: &BuildOptionArgs, cache: &Cache, output: &Path) -> Result<Pending, Failure> {
-    let mut archive = images::debian::ArchiveOptions::new(&image.lock.suite);
-    archive.mirrors.clone_from(&args.mirror);
-    let (kernel, _) = images::build::tools(&image.lock, &archive, cache, &ProgressLine::new())
+    let (kernel, _) = images::build::tools(&image.lock, &archive_options(image, args), cache, &ProgressLine::new())
         .map_err(|e| Failure::backend(explain(&e)))?;
     let path = lock_beside(output).with_extension("vmlinuz");
     let written = Pending::file(&path).and_then(|(pending, mut file)| {

@@ -1,16 +1,20 @@
 //! `vmm image inspect`, `diff`, `convert` and `extract-kernel`: what is done with an image that is there.
 
+use std::io::Read;
 use std::path::Path;
 
+use devices::disk::DiskOptions;
 use images::cache::Cache;
 use images::diff::DiffOptions;
 use images::files::{Pending, ScratchDirectory};
 use images::format::WriteOptions;
-use images::load::{Stored, load};
+use images::format::disk::Resized;
+use images::initrd::DiskView;
+use images::load::{LoadError, Stored, load, load_disk, may_be_disk};
 use images::tree::{Kind, Spool, Tree};
 use serde_json::json;
 
-use super::{ConvertArgs, DiffArgs, ExtractArgs, InspectArgs};
+use super::{ConvertArgs, DiffArgs, ExtractArgs, InspectArgs, ResizeArgs};
 use crate::cli::print_out;
 use crate::console::terminal;
 use crate::exit::{ExitStatus, Failure, explain};
@@ -36,8 +40,23 @@ impl Workplace {
     }
 
     fn load(&self, path: &Path) -> Result<(Stored, Tree), Failure> {
-        load(path, &self.spool).map_err(|e| Failure::usage(explain(&e)))
+        let failed = |e: LoadError| Failure::usage(explain(&e));
+        if !path.is_file() || !may_be_disk(&start_of(path)) {
+            return load(path, &self.spool).map_err(failed);
+        }
+        let options = DiskOptions { read_only: true, ..DiskOptions::new(path) };
+        let disk = devices::disk::open(&options).map_err(|e| Failure::usage(explain(&e)))?;
+        let read = |offset: u64, out: &mut [u8]| disk.read(offset, out);
+        let tree = load_disk(path, &DiskView { size: disk.size(), read: &read }, &self.spool).map_err(failed)?;
+        Ok((Stored::Disk, tree))
     }
+}
+
+/// The first bytes of a file, as far as it can be read.
+fn start_of(path: &Path) -> Vec<u8> {
+    let mut start = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(2048).read_to_end(&mut start));
+    if read.is_ok() { start } else { Vec::new() }
 }
 
 /// `vmm image diff`: status 1 when there are differences.
@@ -122,13 +141,25 @@ pub fn convert(args: &ConvertArgs) -> Result<ExitStatus, Failure> {
         }
     }
     let epoch = tree.iter().map(|(.., inode)| inode.mtime).max().unwrap_or_default();
-    let options = WriteOptions { size: args.size, name: "image".to_owned(), merge: None };
+    let options = WriteOptions { size: args.size, name: "image".to_owned(), ..WriteOptions::default() };
     let epoch = u64::try_from(epoch).unwrap_or_default();
     let failed = |text: String| Failure::backend(format!("{} cannot be written: {text}", args.output.display()));
     let written =
         images::format::write(&tree, epoch, format, &options, &args.output).map_err(|e| failed(explain(&e)))?;
     let size = written.commit().map_err(|e| failed(e.to_string()))?;
     terminal::message(&format!("{}: {:.1} MiB", args.output.display(), size as f64 / f64::from(1 << 20)));
+    Ok(ExitStatus::Success)
+}
+
+/// `vmm image resize`.
+pub fn resize(args: &ResizeArgs) -> Result<ExitStatus, Failure> {
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&args.image);
+    let resized = file.and_then(|file| images::format::disk::resize(&file, args.size));
+    let what = match resized.map_err(|e| Failure::usage(format!("{}: {e}", args.image.display())))? {
+        Resized::Plain => String::new(),
+        Resized::Partition(number, size) => format!(", partition {number} {:.1} MiB", size as f64 / f64::from(1 << 20)),
+    };
+    terminal::message(&format!("{}: {:.1} MiB{what}", args.image.display(), args.size as f64 / f64::from(1 << 20)));
     Ok(ExitStatus::Success)
 }
 

@@ -1,5 +1,6 @@
 #!/bin/sh
 # udhcpc calls this when it has, renews or loses an address.
+ip() { $BUSYBOX ip "$@"; }
 case "$1" in
 deconfig)
     ip -4 address flush dev "$interface"
