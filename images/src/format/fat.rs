@@ -314,7 +314,7 @@ fn dos_time(epoch: u64) -> (u16, u16) {
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let year = year.clamp(1980, 2107) - 1980;
     let date = year << 9 | month << 5 | day;
-    let time = seconds / 3600 << 11 | seconds / 60 % 60 << 5 | seconds % 60 / 2;
+    let time = ((seconds / 3600) << 11) | ((seconds / 60 % 60) << 5) | (seconds % 60 / 2);
     (date as u16, time as u16)
 }
 

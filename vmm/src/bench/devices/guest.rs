@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use images::cache::{Cache, Sha256Sum};
 use images::deb::DebNode;
 use images::debian::Archive;
-use images::initrd::ModuleSet;
+use images::kernel::ModuleSet;
 use images::kernel::{self, CLOUD_KERNEL};
 use images::progress::Progress;
 
