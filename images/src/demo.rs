@@ -119,7 +119,8 @@ fn name(options: &DemoOptions) -> String {
 
 /// Changes with everything that the initramfs is made of beside the packages.
 fn recipe() -> String {
-    let text = [initramfs::INIT, UDHCPC, env!("CARGO_PKG_VERSION"), &DEVICES.join(" "), &format!("{FOR_DEVICES:?}")].concat();
+    let text =
+        [initramfs::INIT, UDHCPC, env!("CARGO_PKG_VERSION"), &DEVICES.join(" "), &format!("{FOR_DEVICES:?}")].concat();
     Sha256Sum::of(text.as_bytes()).to_string()
 }
 
