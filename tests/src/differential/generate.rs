@@ -328,6 +328,9 @@ impl Generator {
             if rng.one_in(8) {
                 units.extend(status_unit(rng, first));
             }
+            if rng.one_in(FAULT_EACH) {
+                units.push(fault_unit(rng, first));
+            }
         }
         units
     }
@@ -342,6 +345,16 @@ impl Generator {
         words.extend(units.iter().flat_map(|unit| &unit.words));
         Block { words, start, window_seed: 1 + seed % 7 }
     }
+}
+
+/// One unit in this many faults, so that the state at an exception is compared too.
+const FAULT_EACH: usize = 150;
+
+/// An access that faults: the page at address 0.
+fn fault_unit(rng: &mut Rng, candidate: usize) -> Unit {
+    let (base, rt) = (rng.below(31) as u32, rng.below(32) as u32);
+    let access = rng.pick(&[0xf940_0000, 0xf900_0000, 0xb940_0000, 0x3900_0000, 0x3dc0_0000, 0x3d80_0000, 0xc85f_7c00]);
+    Unit { candidate, words: vec![movz(base, (rng.word() & 0xff0) as u32), access | base << 5 | rt] }
 }
 
 /// Reads or writes NZCV, FPSR or FPCR.

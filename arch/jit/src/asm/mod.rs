@@ -14,7 +14,7 @@ mod vec;
 
 pub use int::{Alu, Lock, Shift, Unary};
 pub use reg::{Cc, Gpr, Mem, Rm, Sz, Xmm};
-pub use vec::{Masking, Rounding, VLen, Vop, ops};
+pub use vec::{BY_WAY_OF, Masking, Rounding, VLen, Vop, ops};
 
 /// Where code goes: `Hot` is the straight line, `Cold` holds exits, misses and fixups.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

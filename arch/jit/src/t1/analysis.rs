@@ -284,6 +284,23 @@ pub fn ends_flow(insn: &Insn) -> bool {
         || matches!(insn, Insn::BranchCond { cond, .. } if cond.always())
 }
 
+/// The flags that an instruction of `insns`, executed from the first to the last and left behind it, reads before one defines them: translated code keeps at least
+/// these when the first one faults. Reads by instructions that may turn out to be dead do not count, nor does what stands behind a branch.
+#[must_use]
+pub fn flags_certainly_read(insns: &[Insn]) -> Nzcv {
+    let mut read = 0;
+    for insn in insns {
+        let (reads, defines) = flag_use(insn);
+        if pure_effect(insn, Mode::default(), Optimisations::ALL).is_none() {
+            read |= reads;
+        }
+        if defines || direct_branch(insn).is_some() {
+            return read;
+        }
+    }
+    ALL_FLAGS
+}
+
 /// Fill `info` for `insns`, which are code for `mode`.
 pub fn analyse(insns: &[Insn], mode: Mode, optimise: Optimisations, info: &mut Vec<InsnInfo>) {
     info.clear();
@@ -373,6 +390,19 @@ mod tests {
         assert!(info[0].is_loop_head && !info[0].flags_live_in && info[0].flags_live_out);
         assert!(!info[1].flags_live_out, "redefined behind, dead at the head");
         assert!(info[2].flags_live_out, "the fragment's end reads them");
+    }
+
+    #[test]
+    fn what_is_read_first_is_known_flag_by_flag() {
+        let chain = |rd| Insn::AddSubCarry { sf: true, sub: false, setflags: true, rd, rn: 1, rm: 2 };
+        let mut info = Vec::new();
+        let body = [chain(0), load(7), chain(1), Insn::BranchCond { cond: Cond::Hi, offset: 400 }];
+        analyse(&body, Mode::default(), Optimisations::ALL, &mut info);
+        assert_eq!((info[0].flags_in, info[0].flags_out, info[1].flags_out), (ONLY_C, ONLY_C, ONLY_C));
+        assert_eq!(info[2].flags_out, ALL_FLAGS, "the branch leaves");
+        assert_eq!(flags_certainly_read(&body[1..]), 0, "the addition might be dead");
+        assert_eq!(flags_certainly_read(&body[3..]), 6);
+        assert_eq!(flags_certainly_read(&[load(7)]), ALL_FLAGS, "the end");
     }
 
     fn dead(insns: &[Insn]) -> Vec<bool> {

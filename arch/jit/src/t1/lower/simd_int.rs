@@ -10,6 +10,7 @@ use crate::constants::{
 use crate::t1::builder::Builder;
 
 use super::simd_permute::{paired, unzip};
+use super::simd_shift::{Kind, shift};
 use super::vector::{X0, X1, X2, X3, add, by_size, cmpeq, cmpgt, sized, sub};
 
 const L: VLen = VLen::L128;
@@ -81,6 +82,9 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
             b.dup_element(es, X1, rm, index);
             let n = b.v(rn, X0);
             ternary(b, op, es, width, rd, n, X1);
+        }
+        Insn::VecBinAcc { op, es, width, rd, rn } if es != ESize::D || b.host.avx512 => {
+            return saturating_mixed(b, op, es, width, rd, rn);
         }
         Insn::VecUn { op, es, width, rd, rn } => return unary(b, op, es, width, rd, rn),
         Insn::VecAcross { op, es, width, rd, rn } => {
@@ -338,6 +342,42 @@ fn saturating(b: &mut Builder<'_>, op: VecBinOp, es: ESize, width: VecWidth, n: 
     b.saturated_in(X3, width);
 }
 
+/// SUQADD and USQADD, by the unsigned operations.
+fn saturating_mixed(b: &mut Builder<'_>, op: VecBinOp, es: ESize, width: VecWidth, rd: u8, rn: u8) -> bool {
+    let sign = sized(SIGN, es);
+    match op {
+        VecBinOp::Suqadd => {
+            // The sum of a signed and an unsigned number is too large or right: the same with the sign flipped.
+            b.begin(&[], true);
+            let old = b.v(rd, X0);
+            b.v128(ops::VPXOR, X0, old, sign);
+            let n = b.v(rn, X1);
+            saturating(b, VecBinOp::Uqadd, es, width, X0, n);
+            b.v128(ops::VPXOR, X2, X2, sign);
+        }
+        VecBinOp::Usqadd => {
+            b.begin(&[], true);
+            // The positive elements are added, then the magnitudes of the negative ones taken away.
+            b.v_copy(rn, X1);
+            b.a.vzero(X3);
+            b.v128(cmpgt(es), X3, X3, X1);
+            b.v128(ops::VPANDN, X1, X3, X1);
+            let old = b.v(rd, X0);
+            saturating(b, VecBinOp::Uqadd, es, width, old, X1);
+            b.a.vmov(X0, X2);
+            b.v_copy(rn, X1);
+            b.a.vzero(X3);
+            b.v128(cmpgt(es), X2, X3, X1);
+            b.v128(sub(es), X1, X3, X1);
+            b.v128(ops::VPAND, X1, X1, X2);
+            saturating(b, VecBinOp::Uqsub, es, width, X0, X1);
+        }
+        _ => return false,
+    }
+    b.finish_v(rd, X2, width);
+    true
+}
+
 /// X2 = signed sum or difference of 32 or 64 bits, clamped. An overflow is a result whose sign the operands do not explain.
 pub fn saturating_signed(b: &mut Builder<'_>, minus: bool, es: ESize, width: VecWidth, n: Xmm, m: Xmm) {
     let plain = if minus { sub(es) } else { add(es) };
@@ -436,7 +476,7 @@ fn unary(b: &mut Builder<'_>, op: VecUnOp, es: ESize, width: VecWidth, rd: u8, r
         Abs, Clz, CmeqZero, CmgeZero, CmgtZero, CmleZero, CmltZero, Cnt, Neg, Not, Rbit, Rev16, Rev32, Rev64, Sqabs,
         Sqneg,
     };
-    if op == VecUnOp::Cls || matches!(op, Clz) && es == ESize::D {
+    if matches!(op, VecUnOp::Cls | Clz) && es == ESize::D {
         return false;
     }
     b.begin(&[], op.saturates());
@@ -482,7 +522,14 @@ fn unary(b: &mut Builder<'_>, op: VecUnOp, es: ESize, width: VecWidth, rd: u8, r
             b.ones(X2);
             b.v128(cmpgt(es), X2, n, X2);
         }
-        VecUnOp::Cls => return false,
+        VecUnOp::Cls => {
+            // Leading zeros behind the first bit, of what differs from its neighbour.
+            shift(b, Kind::Signed, es, X2, n, 1);
+            b.v128(ops::VPXOR, X0, X2, n);
+            leading_zeros(b, es, X0);
+            b.ones(X3);
+            b.v128(add(es), X2, X2, X3);
+        }
     }
     if op.saturates() {
         b.v128(cmpeq(es), X3, X2, sized(SIGN, es));

@@ -2,21 +2,21 @@
 
 use isa::insn::{ESize, Insn, VecShiftOp, VecShiftRegOp, VecWidth};
 
-use crate::asm::{VLen, Xmm, ops};
-use crate::constants::{BYTE_SHL, BYTE_SHR, BYTE_SIGN, LOW_BYTE, ONE};
+use crate::asm::{BY_WAY_OF, VLen, Xmm, ops};
+use crate::constants::{BYTE_SHL, BYTE_SHR, BYTE_SIGN, LOW_BYTE, ONE, POSITIVE, SIGN, WIDTH};
 use crate::t1::builder::Builder;
 
-use super::vector::{X0, X1, X2, X3, add, by_size, sized};
+use super::vector::{X0, X1, X2, X3, add, by_size, cmpeq, cmpgt, sized, sub};
 
 const L: VLen = VLen::L128;
 
 /// Lower one instruction of this family; false if it has no lowering.
 pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
     match *insn {
+        Insn::VecShift { op, es, width, count, rd, rn } if op.saturates() => {
+            saturating_left(b, op, es, width, count, (rd, rn));
+        }
         Insn::VecShift { op, es, width, count, rd, rn } => {
-            if op.saturates() {
-                return false;
-            }
             b.begin(&[], false);
             let n = b.v(rn, X0);
             let (kind, round) = kind(op);
@@ -59,6 +59,33 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
         _ => return false,
     }
     true
+}
+
+/// SQSHL, UQSHL and SQSHLU by an immediate: exact where shifting back gives the operand.
+fn saturating_left(b: &mut Builder<'_>, op: VecShiftOp, es: ESize, width: VecWidth, count: u8, (rd, rn): (u8, u8)) {
+    b.begin(&[], true);
+    b.v_copy(rn, X0);
+    shift(b, Kind::Left, es, X2, X0, count);
+    let back = if op == VecShiftOp::Sqshl { Kind::Signed } else { Kind::Unsigned };
+    shift(b, back, es, X1, X2, count);
+    b.v128(cmpeq(es), X1, X1, X0);
+    b.ones(X3);
+    if op != VecShiftOp::Uqshl {
+        // X3 = where the operand is not negative.
+        b.v128(cmpgt(es), X3, X0, X3);
+    }
+    match op {
+        // The limit on the operand's side.
+        VecShiftOp::Sqshl => b.v128(ops::VPXOR, X3, X3, sized(SIGN, es)),
+        VecShiftOp::Sqshlu => b.v128(ops::VPAND, X1, X1, X3),
+        _ => {}
+    }
+    b.v128(ops::VPAND, X2, X2, X1);
+    b.v128(ops::VPANDN, X3, X1, X3);
+    b.v128(ops::VPOR, X2, X2, X3);
+    b.v128(ops::VPXOR, X1, X1, WIDTH.plus(4));
+    b.saturated_in(X1, width);
+    b.finish_v(rd, X2, width);
 }
 
 /// A direction.
@@ -140,6 +167,10 @@ pub fn rounding(b: &mut Builder<'_>, kind: Kind, es: ESize, d: Xmm, n: Xmm, coun
 /// SSHL and USHL of elements of 32 and 64 bits, and with AVX-512 of 16: left by the count and right by its opposite, both as numbers of eight bits, of which those
 /// of the wrong direction are too large to leave anything.
 fn by_register(b: &mut Builder<'_>, op: VecShiftRegOp, es: ESize, width: VecWidth, (rd, rn, rm): (u8, u8, u8)) -> bool {
+    if b.host.vectors32 && es != ESize::B {
+        by_register_wide(b, op, es, width, (rd, rn, rm));
+        return true;
+    }
     let signed = op == VecShiftRegOp::Sshl;
     if !(signed || op == VecShiftRegOp::Ushl)
         || es == ESize::B
@@ -160,7 +191,7 @@ fn by_register(b: &mut Builder<'_>, op: VecShiftRegOp, es: ESize, width: VecWidt
         (_, true) => (ops::VPSLLVQ, ops::VPSRAVQ),
     };
     b.a.vzero(X3);
-    b.v128(super::vector::sub(es), X3, X3, m);
+    b.v128(sub(es), X3, X3, m);
     b.v128(ops::VPAND, X3, X3, byte);
     b.v128(right, X3, n, X3);
     b.v128(ops::VPAND, X2, m, byte);
@@ -182,4 +213,64 @@ fn by_register(b: &mut Builder<'_>, op: VecShiftRegOp, es: ESize, width: VecWidt
         b.finish_op(ops::VPOR, rd, X2, X3, width);
     }
     true
+}
+
+/// All shifts by a register of elements of 16 bits and more, on hosts where the encoder's two registers are free between instructions. The host's
+/// counts are unsigned and may be too large, which leaves zeros or the sign.
+fn by_register_wide(b: &mut Builder<'_>, op: VecShiftRegOp, es: ESize, width: VecWidth, (rd, rn, rm): (u8, u8, u8)) {
+    let [x4, x5] = BY_WAY_OF;
+    let right = match (es, op.signed()) {
+        (ESize::B | ESize::H, false) => ops::VPSRLVW,
+        (ESize::B | ESize::H, true) => ops::VPSRAVW,
+        (ESize::S, false) => ops::VPSRLVD,
+        (ESize::S, true) => ops::VPSRAVD,
+        (ESize::D, false) => ops::VPSRLVQ,
+        (ESize::D, true) => ops::VPSRAVQ,
+    };
+    b.begin(&[], op.saturates());
+    b.v_copy(rn, X0);
+    // The count is the lowest byte, signed.
+    let m = b.v(rm, X1);
+    let up = 8 * u8::try_from(es.bytes() - 1).unwrap_or(0);
+    shift(b, Kind::Left, es, X1, m, up);
+    shift(b, Kind::Signed, es, X1, X1, up);
+    // X3 = shifted right by the opposite of the count, plus the last bit lost if rounding.
+    b.a.vzero(x4);
+    b.v128(sub(es), x4, x4, X1);
+    b.v128(right, X3, X0, x4);
+    if op.rounds() {
+        b.invert(x4, X1, x4);
+        b.v128(right, x4, X0, x4);
+        b.v128(ops::VPAND, x4, x4, sized(ONE, es));
+        b.v128(add(es), X3, X3, x4);
+    }
+    let left = by_size(es, [ops::VPSLLVW, ops::VPSLLVW, ops::VPSLLVD, ops::VPSLLVQ]);
+    b.v128(left, X2, X0, X1);
+    if op.saturates() {
+        // x4 = where shifting back gives the operand; elsewhere the limit.
+        b.v128(right, x4, X2, X1);
+        b.v128(cmpeq(es), x4, x4, X0);
+        if op.signed() {
+            b.a.vzero(x5);
+            b.v128(cmpgt(es), x5, x5, X0);
+            b.v128(ops::VPXOR, x5, x5, sized(POSITIVE, es));
+        } else {
+            b.ones(x5);
+        }
+        b.v128(ops::VPAND, X2, X2, x4);
+        b.v128(ops::VPANDN, x5, x4, x5);
+        b.v128(ops::VPOR, X2, X2, x5);
+        b.v128(ops::VPXOR, x4, x4, WIDTH.plus(4));
+    }
+    // Right where the count is negative.
+    b.a.vzero(x5);
+    b.v128(cmpgt(es), x5, x5, X1);
+    b.v128(ops::VPAND, X3, X3, x5);
+    b.v128(ops::VPANDN, X2, x5, X2);
+    b.v128(ops::VPOR, X2, X2, X3);
+    if op.saturates() {
+        b.v128(ops::VPANDN, x4, x5, x4);
+        b.saturated_in(x4, width);
+    }
+    b.finish_v(rd, X2, width);
 }

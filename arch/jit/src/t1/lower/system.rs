@@ -264,11 +264,14 @@ fn mrs(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
         b.a.load(Sz::D, d, Mem::b(ENV, env::DAIF));
         b.set(rt, d);
         return true;
-    } else if b.mode.el1 && is(enc, CTR) || is(enc, DCZID) && b.ids.dczid & 16 == 0 {
-        b.begin(&[rt], false);
-        // DCZID_EL0.DZP depends on SCTLR_EL1.DZE at EL0.
+    } else if is(enc, CTR) || is(enc, DCZID) && b.ids.dczid & 16 == 0 {
+        b.begin(&[rt], !b.mode.el1);
         if !b.mode.el1 {
-            return false;
+            // SCTLR_EL1.UCT: does not trap; SCTLR_EL1.DZE: DZP is 0.
+            let wanted = 1 << if is(enc, CTR) { 15 } else { 14 };
+            let otherwise = b.interp_cold();
+            b.a.test_imm(Sz::D, Mem::b(ENV, env::sys(sysreg::Slot::SCTLR_EL1)), wanted);
+            b.a.jcc(Cc::E, otherwise);
         }
         b.set_imm(rt, if is(enc, CTR) { b.ids.ctr } else { b.ids.dczid });
         return true;

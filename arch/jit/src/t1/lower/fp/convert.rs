@@ -19,18 +19,18 @@ pub(super) fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
         Insn::FpRoundToInt { rounding, exact, shape, rd, rn } if shape.lanes == 1 => {
             round_to_int(b, rounding, exact, shape.size == FpSize::Double, rd, rn)
         }
-        Insn::FpToGpr { size, sf, unsigned, rounding, fraction_bits: 0, rd, rn } if size != FpSize::Half => {
+        Insn::FpToGpr { size, sf, unsigned, rounding, fraction_bits, rd, rn } if size != FpSize::Half => {
             b.begin(&[rd], true);
-            if !to_integer(b, size == FpSize::Double, sf, unsigned, rounding, rn) {
+            if !to_integer(b, size == FpSize::Double, sf, unsigned, (rounding, fraction_bits), rn) {
                 return false;
             }
             b.set(rd, RAX);
             true
         }
-        Insn::FpToIntLanes { shape, unsigned, rounding, fraction_bits: 0, rd, rn } if shape.lanes == 1 => {
+        Insn::FpToIntLanes { shape, unsigned, rounding, fraction_bits, rd, rn } if shape.lanes == 1 => {
             let double = shape.size == FpSize::Double;
             b.begin(&[], true);
-            if !to_integer(b, double, double, unsigned, rounding, rn) {
+            if !to_integer(b, double, double, unsigned, (rounding, fraction_bits), rn) {
                 return false;
             }
             from_gpr(b, double, rd);
@@ -183,12 +183,31 @@ fn round_to_int(b: &mut Builder<'_>, rounding: Option<FpRounding>, exact: bool, 
 }
 
 /// RAX = `rn` as an integer. Out-of-range values and NaNs go to the interpreter.
-fn to_integer(b: &mut Builder<'_>, double: bool, sf: bool, unsigned: bool, rounding: FpRounding, rn: u8) -> bool {
+fn to_integer(
+    b: &mut Builder<'_>,
+    double: bool,
+    sf: bool,
+    unsigned: bool,
+    (rounding, fraction_bits): (FpRounding, u8),
+    rn: u8,
+) -> bool {
     let truncate = if double { [ops::VCVTTSD2SI, ops::VCVTTSD2SI_Q] } else { [ops::VCVTTSS2SI, ops::VCVTTSS2SI_Q] };
     let truncate_unsigned =
         if double { [ops::VCVTTSD2USI, ops::VCVTTSD2USI_Q] } else { [ops::VCVTTSS2USI, ops::VCVTTSS2USI_Q] };
     let cold = b.interp_cold();
-    let n = b.scalar(double, rn, X1);
+    let mut n = b.scalar(double, rn, X1);
+    if fraction_bits > 0 {
+        // Only numbers that cannot overflow are scaled, which is exact then.
+        b.a.v3(ops::VANDPS, L, X2, n, constant(Constant::AbsScalar, double));
+        b.a.v2(if double { ops::VUCOMISD } else { ops::VUCOMISS }, L, X2, constant(Constant::Integers, double));
+        b.a.jcc(Cc::Ae, cold);
+        b.a.jcc(Cc::P, cold);
+        let scale = u64::from(fraction_bits);
+        b.a.mov_imm(RAX, if double { (1023 + scale) << 52 } else { (127 + scale) << 23 });
+        b.a.v2(ops::VMOVQ, L, X2, RAX);
+        b.a.v3(if double { ops::VMULSD } else { ops::VMULSS }, L, X1, n, X2);
+        n = X1;
+    }
     let t = if rounding == FpRounding::Zero {
         n
     } else {
