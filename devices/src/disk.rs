@@ -10,6 +10,7 @@ mod raw;
 mod tests;
 #[cfg(test)]
 mod truth;
+pub mod write_log;
 
 pub use faults::{Fault, FaultyDisk, Injection};
 pub use overlay::Overlay;

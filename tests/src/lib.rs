@@ -8,5 +8,6 @@ pub mod guests;
 pub mod linux;
 pub mod monitor;
 pub mod nested;
+pub mod power_loss;
 pub mod process;
 pub mod tools;

@@ -1,11 +1,12 @@
 //! Linux guests: Debian's kernels with the demo's initramfs, driven through the console.
 
-use crate::monitor::run_with;
+use crate::monitor::{program, run_with};
 use crate::process::{Finished, Running, start};
 use crate::tools::{CROSS_GCC, crate_dir, must_succeed};
 use images::cache::Cache;
 use images::demo::{DemoGuest, DemoOptions, build_with};
 use images::progress::Silent;
+use std::process::Command;
 use std::time::Duration;
 
 /// What the initramfs prints before it waits for a command.
@@ -58,17 +59,57 @@ impl Shell {
         options: &[String],
     ) -> Shell {
         let mut command = run_with(engine);
-        command
-            .arg("--kernel")
-            .arg(&guest.kernel)
-            .arg("--initrd")
-            .arg(&guest.initrd)
-            .args(["--cpus", &cpus.to_string(), "--memory", memory])
-            .args(["--append", &format!("console=ttyAMA0 {append}"), "--stats=json"])
-            .args(options);
-        let mut vmm = start(&mut command);
+        Shell::prompted(guest_options(&mut command, guest, cpus, memory, append).args(options))
+    }
+
+    /// Boots to the first prompt, `vmm` started by the command `before`, such as a namespace of its own.
+    ///
+    /// # Panics
+    /// When the prompt does not come in time.
+    #[must_use]
+    pub fn boot_within(before: &[&str], guest: &DemoGuest, append: &str, options: &[&str]) -> Shell {
+        let (first, rest) = before.split_first().expect("a command");
+        let mut command = Command::new(first);
+        command.args(rest).arg(program()).arg("run");
+        Shell::prompted(guest_options(&mut command, guest, 1, "256M", append).args(options))
+    }
+
+    fn prompted(command: &mut Command) -> Shell {
+        let mut vmm = start(command);
         let boot = vmm.expect(PROMPT, BOOT_LIMIT);
         Shell { vmm, boot }
+    }
+
+    /// Boots to a login and logs in.
+    ///
+    /// # Panics
+    /// When the login or the prompt does not come in time.
+    #[must_use]
+    pub fn login(command: &mut Command, name: &str, password: &str, limit: Duration) -> Shell {
+        let mut shell = Shell { vmm: start(command), boot: String::new() };
+        shell.log_in(name, password, limit);
+        shell
+    }
+
+    /// Types a line that restarts the guest, and logs in again.
+    ///
+    /// # Panics
+    /// When the login or the prompt does not come in time.
+    pub fn again(&mut self, line: &str, name: &str, password: &str, limit: Duration) {
+        self.vmm.send(&format!("{line}\n"));
+        self.log_in(name, password, limit);
+    }
+
+    fn log_in(&mut self, name: &str, password: &str, limit: Duration) {
+        self.boot = self.vmm.expect("login: ", limit);
+        self.vmm.send(&format!("{name}\n"));
+        self.vmm.expect("Password: ", limit);
+        self.vmm.send(&format!("{password}\n"));
+        self.vmm.expect(PROMPT, limit);
+        // A shell without line editing, so that what it prints is what commands print. The mark is not what is typed.
+        self.vmm.send("exec env TERM=dumb PS1='#''# ' sh\n");
+        self.vmm.expect("## ", limit);
+        self.command("stty cols 500; PS1='# '");
     }
 
     /// Types a command and gives what it printed.
@@ -76,10 +117,18 @@ impl Shell {
     /// # Panics
     /// When the next prompt does not come within a minute.
     pub fn command(&mut self, line: &str) -> String {
+        self.long(line, Duration::from_secs(60))
+    }
+
+    /// The same for a command that may take as long as `limit`.
+    ///
+    /// # Panics
+    /// When the next prompt does not come in time.
+    pub fn long(&mut self, line: &str, limit: Duration) -> String {
         // The marks are made by the shell, so that the echo of the line, which wraps where it is long, does not hold them.
         self.vmm.send(&format!("echo BEGIN''MARK; {line}; echo END''MARK\n"));
-        let text = self.vmm.expect("ENDMARK", Duration::from_secs(60));
-        self.vmm.expect(PROMPT, Duration::from_secs(60));
+        let text = self.vmm.expect("ENDMARK", limit);
+        self.vmm.expect(PROMPT, limit);
         let body = text.strip_suffix("ENDMARK").unwrap_or(&text);
         body.split_once("BEGINMARK").map_or("", |(_, rest)| rest).trim().replace('\r', "")
     }
@@ -131,4 +180,16 @@ pub fn with_program(guest: &DemoGuest, name: &str, folder: &std::path::Path) -> 
     let path = folder.join("initrd");
     std::fs::write(&path, initrd).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
     DemoGuest { initrd: path, ..guest.clone() }
+}
+
+fn guest_options<'a>(
+    command: &'a mut Command,
+    guest: &DemoGuest,
+    cpus: u32,
+    memory: &str,
+    append: &str,
+) -> &'a mut Command {
+    command.arg("--kernel").arg(&guest.kernel).arg("--initrd").arg(&guest.initrd);
+    command.args(["--cpus", &cpus.to_string(), "--memory", memory]);
+    command.args(["--append", &format!("console=ttyAMA0 {append}"), "--stats=json"])
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use tests::linux::{Shell, debian};
@@ -170,4 +171,71 @@ fn two_machines_on_one_cable() {
         assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
     }
     assert!(!path.exists(), "the socket is left");
+}
+
+/// A network namespace with a tap device, in which the rest of the command line runs.
+const WITH_TAP: &str = "ip link set lo up && ip tuntap add dev vmtap0 mode tap vnet_hdr && \
+     ip addr add 192.168.77.1/24 dev vmtap0 && ip link set vmtap0 up && exec \"$0\" \"$@\"";
+
+/// Runs a script of bash where the process `id` is, and gives it `input`.
+fn beside(id: u32, script: &str, input: &[u8]) -> Output {
+    let mut command = Command::new("nsenter");
+    command.args(["-t", &id.to_string(), "-U", "-n", "--preserve-credentials", "bash", "-c", script]);
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().expect("nsenter (Debian package util-linux) runs");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let input = input.to_vec();
+    // A peer that has closed does not want the rest.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().expect("it ends");
+    writer.join().expect("written");
+    output
+}
+
+/// The same until the guest listens.
+fn beside_when_ready(id: u32, script: &str, input: &[u8]) -> Vec<u8> {
+    let limit = std::time::Instant::now() + LIMIT;
+    loop {
+        let output = beside(id, script, input);
+        if output.status.success() {
+            return output.stdout;
+        }
+        assert!(std::time::Instant::now() < limit, "{}", String::from_utf8_lossy(&output.stderr));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn tap(offloads: &str) {
+    let denied = Command::new("unshare").args(["-rn", "sh", "-c", WITH_TAP, "true"]).output();
+    let denied = denied.expect("unshare (Debian package util-linux) runs");
+    assert!(
+        denied.status.success(),
+        "a tap device needs user and network namespaces, /dev/net/tun and `ip` (Debian package iproute2), which this host denies or lacks: {}",
+        String::from_utf8_lossy(&denied.stderr)
+    );
+    let guest = debian("bookworm", "linux-image-cloud-arm64");
+    let net = format!("tap:vmtap0{offloads}");
+    let mut shell = Shell::boot_within(&["unshare", "-rn", "sh", "-c", WITH_TAP], &guest, "quiet", &["--net", &net]);
+    let id = shell.process().id();
+    shell.command("ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up");
+    let ping = shell.command("ping -c 2 -w 20 192.168.77.1; ping -c 1 -s 4000 -w 20 192.168.77.1");
+    assert_eq!(ping.matches(" 0% packet loss").count(), 2, "{ping}");
+    let data = pattern(20 * MIB);
+    shell.command("(nc -l -p 99 >/tmp/got; touch /tmp/done) & true");
+    beside_when_ready(id, "cat >/dev/tcp/192.168.77.2/99", &data);
+    shell.command("for i in $(seq 100); do [ -e /tmp/done ] && break; sleep 0.2; done");
+    shell.command("(nc -l -p 98 </tmp/got >/dev/null) & true");
+    assert!(beside_when_ready(id, "cat </dev/tcp/192.168.77.2/98", &[]) == data, "the bytes differ");
+    no_complaints(&mut shell);
+    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
+}
+
+#[test]
+fn a_tap_device_carries_frames_both_ways() {
+    tap("");
+}
+
+#[test]
+fn a_tap_device_carries_frames_of_a_driver_without_offloads() {
+    tap(",offloads=off");
 }

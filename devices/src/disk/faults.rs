@@ -4,11 +4,13 @@
 use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::write_log::WriteLog;
 use super::{Disk, SECTOR};
 
 /// Longest delay of a request.
@@ -27,6 +29,8 @@ pub enum Fault {
     Slow(Duration),
     /// Flushes with these numbers fail.
     FlushFail(RangeInclusive<u64>),
+    /// Nothing; but what is written is logged in this file (`super::write_log`).
+    Log(PathBuf),
 }
 
 /// A fault, and the disk that it is for: the first is 0; none: all of them.
@@ -41,7 +45,7 @@ pub struct Injection {
 /// Not a fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no fault: expected blk[N]:eio@SECTOR[-SECTOR], blk[N]:enospc|short|flush-fail[@NUMBER[-NUMBER]] or blk[N]:slow@MILLISECONDS"
+    "{0:?} is no fault: expected blk[N]:eio@SECTOR[-SECTOR], blk[N]:enospc|short|flush-fail[@NUMBER[-NUMBER]], blk[N]:slow@MILLISECONDS or blkN:log@FILE"
 )]
 pub struct InjectionError(String);
 
@@ -68,6 +72,8 @@ impl FromStr for Injection {
                 "short" => Fault::Short(range(when)?),
                 "flush-fail" => Fault::FlushFail(range(when)?),
                 "slow" => Fault::Slow(Duration::from_millis(when?.parse().ok().filter(|ms| *ms <= SLOWEST)?)),
+                // Two disks in one log would be of no use.
+                "log" if disk.is_some() => Fault::Log(when.filter(|path| !path.is_empty())?.into()),
                 _ => return None,
             };
             Some(Injection { disk, fault })
@@ -80,6 +86,7 @@ impl FromStr for Injection {
 pub struct FaultyDisk {
     disk: Arc<dyn Disk>,
     faults: Vec<Fault>,
+    log: Option<WriteLog>,
     transfers: AtomicU64,
     writes: AtomicU64,
     flushes: AtomicU64,
@@ -97,8 +104,18 @@ fn next(counter: &AtomicU64) -> u64 {
 
 impl FaultyDisk {
     /// `disk` with `faults`.
-    pub fn new(disk: Arc<dyn Disk>, faults: Vec<Fault>) -> FaultyDisk {
-        FaultyDisk { disk, faults, transfers: 0.into(), writes: 0.into(), flushes: 0.into() }
+    ///
+    /// # Errors
+    /// When a log cannot be made.
+    pub fn new(disk: Arc<dyn Disk>, faults: Vec<Fault>) -> io::Result<FaultyDisk> {
+        let path = faults.iter().find_map(|fault| if let Fault::Log(path) = fault { Some(path) } else { None });
+        let log = path.map(|path| WriteLog::create(path)).transpose()?;
+        Ok(FaultyDisk { disk, faults, log, transfers: 0.into(), writes: 0.into(), flushes: 0.into() })
+    }
+
+    /// Has the log, if there is one, keep what has just been done.
+    fn logged(&self, done: io::Result<()>, note: impl FnOnce(&WriteLog) -> io::Result<()>) -> io::Result<()> {
+        done.and_then(|()| self.log.as_ref().map_or(Ok(()), note))
     }
 
     fn delay(&self) {
@@ -151,9 +168,10 @@ impl Disk for FaultyDisk {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         match self.transfer(offset, data.len(), true) {
-            None => self.disk.write(offset, data),
+            None => self.logged(self.disk.write(offset, data), |log| log.written(offset, data)),
             Some((done, error)) => {
-                self.disk.write(offset, data.get(..done).unwrap_or_default())?;
+                let data = data.get(..done).unwrap_or_default();
+                self.logged(self.disk.write(offset, data), |log| log.written(offset, data))?;
                 Err(error)
             }
         }
@@ -164,19 +182,26 @@ impl Disk for FaultyDisk {
         let number = next(&self.flushes);
         match self.faults.iter().any(|f| matches!(f, Fault::FlushFail(numbers) if numbers.contains(&number))) {
             true => Err(eio()),
-            false => self.disk.flush(),
+            false => {
+                self.logged(Ok(()), WriteLog::flushing)?;
+                self.disk.flush()
+            }
         }
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         // Only advice: a disk that fails has done nothing.
-        self.transfer(offset, usize::try_from(len).unwrap_or(usize::MAX), true)
-            .map_or_else(|| self.disk.discard(offset, len), |(_, error)| Err(error))
+        match self.transfer(offset, usize::try_from(len).unwrap_or(usize::MAX), true) {
+            None => self.logged(self.disk.discard(offset, len), |log| log.discarded(offset, len)),
+            Some((_, error)) => Err(error),
+        }
     }
 
     fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
-        self.transfer(offset, usize::try_from(len).unwrap_or(usize::MAX), true)
-            .map_or_else(|| self.disk.write_zeroes(offset, len, unmap), |(_, error)| Err(error))
+        match self.transfer(offset, usize::try_from(len).unwrap_or(usize::MAX), true) {
+            None => self.logged(self.disk.write_zeroes(offset, len, unmap), |log| log.zeroed(offset, len)),
+            Some((_, error)) => Err(error),
+        }
     }
 }
 
@@ -192,10 +217,22 @@ mod tests {
         assert_eq!(parse("blk:enospc"), Ok((None, Fault::Enospc(0..=u64::MAX))));
         assert_eq!(parse("blk:short@3-"), Ok((None, Fault::Short(3..=u64::MAX))));
         assert_eq!(parse("blk0:slow@20"), Ok((Some(0), Fault::Slow(Duration::from_millis(20)))));
+        assert_eq!(parse("blk2:log@a@b"), Ok((Some(2), Fault::Log("a@b".into()))));
         assert_eq!(parse("blk:flush-fail@1"), Ok((None, Fault::FlushFail(1..=1))));
-        for wrong in
-            ["", "blk", "blk:", "blkx:eio@1", "blk:eio", "blk:slow", "blk:slow@99999999", "net:eio@1", "blk:eio@b"]
-        {
+        for wrong in [
+            "",
+            "blk",
+            "blk:",
+            "blkx:eio@1",
+            "blk:eio",
+            "blk:slow",
+            "blk:slow@99999999",
+            "net:eio@1",
+            "blk:eio@b",
+            "blk:log@a",
+            "blk0:log",
+            "blk0:log@",
+        ] {
             assert!(parse(wrong).unwrap_err().to_string().contains("no fault"), "{wrong}");
         }
     }
@@ -206,7 +243,7 @@ mod tests {
         file.as_file().set_len(1 << 20).unwrap();
         let disk = super::super::open(&super::super::DiskOptions::new(file.path())).unwrap();
         let faults = [Fault::Eio(8..=9), Fault::Enospc(2..=2), Fault::Short(6..=6), Fault::FlushFail(1..=1)];
-        let faulty = FaultyDisk::new(disk, faults.to_vec());
+        let faulty = FaultyDisk::new(disk, faults.to_vec()).unwrap();
         let mut bytes = [0; 1024];
         assert!(faulty.read(7 * 512, &mut bytes).is_err(), "1: touches sector 8");
         assert!(faulty.read(10 * 512, &mut bytes).is_ok(), "2");

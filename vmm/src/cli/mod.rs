@@ -187,6 +187,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "LIST", num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = balloon::parse)]
     pub balloon: Option<BalloonOptions>,
     /// Faults of disks, for tests of a guest (repeatable): blk[N]:eio@SECTORS, enospc, short, slow@MS, flush-fail
+    ///
+    /// blkN:log@FILE is none: it logs all writes and flushes, so that a power loss can be played at any of them.
     #[arg(long, value_name = "FAULT", value_parser = clap::value_parser!(Injection))]
     pub inject: Vec<Injection>,
     /// No virtio-rng device

@@ -189,7 +189,7 @@ impl VirtioConfig {
                 aio: config.aio,
             };
             let (full, path) = (Arc::clone(full), config.image.path.clone());
-            let disk = self.with_faults(index, disk);
+            let disk = self.with_faults(index, disk)?;
             let device = VirtioBlk::waiting_for_room(disk, options, Arc::new(move || full.tell(&path)));
             devices.push(Arc::new(device));
         }
@@ -217,10 +217,14 @@ impl VirtioConfig {
     }
 
     /// The disk with the faults that are meant for it.
-    fn with_faults(&self, index: usize, disk: Arc<dyn Disk>) -> Arc<dyn Disk> {
+    fn with_faults(&self, index: usize, disk: Arc<dyn Disk>) -> Result<Arc<dyn Disk>, Failure> {
         let here = self.faults.iter().filter(|injection| injection.disk.is_none_or(|disk| disk == index));
         let faults: Vec<_> = here.map(|injection| injection.fault.clone()).collect();
-        if faults.is_empty() { disk } else { Arc::new(FaultyDisk::new(disk, faults)) }
+        if faults.is_empty() {
+            return Ok(disk);
+        }
+        let faulty = FaultyDisk::new(disk, faults);
+        Ok(Arc::new(faulty.map_err(|e| Failure::usage(format!("--inject: the log cannot be made: {e}")))?))
     }
 
     /// Puts the devices on the bus; `full` is told of disks for which the host has no room. The balloon, if there is one,

@@ -402,7 +402,7 @@ fn faults_are_errors_and_never_wrong_data() {
     use crate::disk::{Fault, FaultyDisk};
     let disk = Memory::new();
     let faults = vec![Fault::Eio(7..=7), Fault::Short(3..=3), Fault::FlushFail(2..=2)];
-    let mut rig = rig(Arc::new(FaultyDisk::new(disk, faults)), BlkOptions::default());
+    let mut rig = rig(Arc::new(FaultyDisk::new(disk, faults).unwrap()), BlkOptions::default());
     rig.start(1, 0);
     assert_eq!(request(&mut rig, 0, spec::T_OUT, 0, &[1; 1024], 0).0, spec::S_OK);
     assert_eq!(request(&mut rig, 0, spec::T_IN, 6, &[], 1024).0, spec::S_IOERR);
