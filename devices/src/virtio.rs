@@ -12,6 +12,7 @@ pub mod common;
 pub mod console;
 pub mod device;
 mod doorbells;
+pub mod fs;
 #[cfg(test)]
 mod hostile;
 pub mod mmio;
@@ -32,6 +33,7 @@ pub use chain::{Chain, ChainError};
 pub use console::VirtioConsole;
 pub use device::{QueueHandler, Served, VirtioDevice};
 pub use doorbells::{BellPlace, KernelDoorbells};
+pub use fs::VirtioFs;
 pub use mmio::VirtioMmio;
 pub use net::VirtioNet;
 pub use pci::VirtioPci;

@@ -1,4 +1,4 @@
-//! virtio devices that take structured requests: vsock and balloon.
+//! virtio devices that take structured requests: vsock, balloon, and a shared folder.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::MmioDevice;
 use devices::virtio::balloon::{BalloonOptions, Reclaim};
+use devices::virtio::fs::FsOptions;
 use devices::virtio::vsock::VsockOptions;
-use devices::virtio::{SharedMemory, VirtioBalloon, VirtioMmio, VirtioVsock};
+use devices::virtio::{SharedMemory, VirtioBalloon, VirtioFs, VirtioMmio, VirtioVsock};
 use vm_memory::{Bytes as _, GuestAddress};
 
 use crate::bytes::Bytes;
@@ -144,4 +145,56 @@ pub fn virtio_balloon(data: &[u8]) {
         }
     }
     finish(&device);
+}
+
+/// Any requests to a shared folder: nothing beside it changes.
+pub fn virtio_fs(data: &[u8]) {
+    const OPCODES: [u32; 36] = [
+        1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 25, 27, 28, 29, 30, 35, 42, 43,
+        44, 45, 46, 47, 50, 99,
+    ];
+    const NAMES: [&[u8]; 8] = [b"a", b"b", b"link", b"..", b"../outside", b"/etc", b"sub", b""];
+    let folder = Folder::new("fs");
+    let shared = folder.0.join("shared");
+    std::fs::create_dir_all(shared.join("sub")).expect("a folder");
+    std::fs::write(folder.0.join("outside"), "untouched").expect("a file");
+    std::os::unix::fs::symlink("../outside", shared.join("link")).expect("a link");
+    let (memory, device) = behind_mmio(Arc::new(VirtioFs::new(&FsOptions::new("t", &shared)).expect("a folder")));
+    start_queue(&*device, 2, 0);
+    let mut driver = Driver { memory: &memory, device: &device, offered: [0; 8] };
+    let request = |opcode: u32, node: u64, body: &[u8]| {
+        let mut bytes = vec![0; 40];
+        bytes[4..8].copy_from_slice(&opcode.to_le_bytes());
+        bytes[16..24].copy_from_slice(&node.to_le_bytes());
+        bytes.extend(body);
+        bytes
+    };
+    driver.offer(1, &request(26, 0, &[[7, 0, 0, 0], [31, 0, 0, 0], [0; 4], [255; 4]].concat()), 4096);
+    let mut bytes = Bytes(data);
+    while let (Some(kind), Some(node), Some(names), Some(number)) = (bytes.u8(), bytes.u8(), bytes.u8(), bytes.u32()) {
+        let opcode = OPCODES[usize::from(kind) % OPCODES.len()];
+        // Numbers of a size that makes something happen, in the places of all arguments.
+        let mut body: Vec<u8> = Vec::new();
+        let fields = match opcode {
+            4 => 11,
+            14 | 18 | 20 | 22 | 23 | 27 | 29 | 30 | 9 | 12 | 13 => 1,
+            35 | 8 => 2,
+            15 | 16 | 28 | 44 => 5,
+            43 | 46 | 47 => 7,
+            _ => usize::from(names >> 6),
+        };
+        for field in 0..fields {
+            let word = number.rotate_left(field as u32 * 7);
+            body.extend(u64::from(if word & 1 != 0 { word & 7 } else { word & 0xfff }).to_le_bytes());
+        }
+        for name in [names & 7, names >> 3 & 7] {
+            body.extend(NAMES[usize::from(name)]);
+            body.push(0);
+        }
+        body.extend(&data[..data.len().min(usize::from(node))]);
+        driver.offer(1, &request(opcode, u64::from(node & 7), &body), if kind == 255 { 20 } else { 0x1_0000 });
+    }
+    finish(&device);
+    assert_eq!(std::fs::read(folder.0.join("outside")).expect("the file"), b"untouched");
+    assert_eq!(std::fs::read_dir(&folder.0).expect("the folder").count(), 2, "something came out of the folder");
 }

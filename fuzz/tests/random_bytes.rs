@@ -134,3 +134,8 @@ fn virtio_vsock() {
 fn virtio_balloon() {
     run(fuzz::virtio_balloon);
 }
+
+#[test]
+fn virtio_fs() {
+    run(fuzz::virtio_fs);
+}

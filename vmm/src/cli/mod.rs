@@ -5,6 +5,7 @@ pub mod bench;
 pub mod demo;
 pub mod disk;
 pub mod doctor;
+pub mod fs;
 pub mod image;
 pub mod net;
 pub mod progress;
@@ -23,6 +24,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use devices::disk::Injection;
 use devices::virtio::balloon::BalloonOptions;
 use devices::virtio::console::{MAX_NAME, PortOptions};
+use devices::virtio::fs::FsOptions;
 use devices::virtio::vsock::VsockOptions;
 
 use crate::console::ConsoleKind;
@@ -118,6 +120,7 @@ Examples:
   vmm run --disk scratch.img,serial=scratch                          with /dev/vda; the root is the last disk
   vmm run --net user,hostfwd=tcp::2222-:22                           with a network
   vmm run --vsock cid=3,socket=/tmp/guest.sock                       streams to and from the guest: CONNECT 22 on the socket
+  vmm run --fs tag=work,dir=.                                        a folder of the host: mount -t virtiofs work /mnt
   vmm run --dump-dtb board.dtb                                      only write the device tree
 
 Kernels: arm64 Image, also compressed (gzip, zstd, lz4, xz, bzip2) or wrapped (EFI zboot), and arm64 ELF files. The format is seen from the content.
@@ -179,6 +182,12 @@ pub struct RunArgs {
     /// "OK PORT"; a guest that connects to port P of the host (address 2) reaches who listens at PATH_P.
     #[arg(long, value_name = "cid=N,socket=PATH", value_parser = vsock::parse)]
     pub vsock: Option<VsockOptions>,
+    /// A folder of the host for the guest (repeatable): tag=T,dir=PATH[,ro][,uid-map=GUEST:HOST[:COUNT]][,gid-map=..]
+    ///
+    /// In the guest: mount -t virtiofs T /mnt. The guest's root is this user, who owns all that the guest makes; run by root, users are the
+    /// same on both sides, or as the maps say. Nothing leads out of the folder. With ro the guest changes nothing.
+    #[arg(long, value_name = "tag=T,dir=PATH[,..]", value_parser = fs::parse)]
+    pub fs: Vec<FsOptions>,
     /// A memory balloon: [free-page-reporting][,stats][,deflate-on-oom][,target=SIZE]
     ///
     /// Memory that the guest does without goes back to the host: with free-page-reporting by itself, and otherwise what the monitor's

@@ -43,6 +43,7 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
             ports: args.port.clone(),
             vsock: args.vsock.clone(),
             balloon: args.balloon,
+            folders: args.fs.clone(),
             rng: !args.no_rng,
             faults: args.inject.clone(),
         },

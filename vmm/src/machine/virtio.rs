@@ -10,10 +10,11 @@ use devices::pci::{PciFunction, PciHost};
 use devices::virtio::balloon::BalloonOptions;
 use devices::virtio::blk::{BlkOptions, MAX_QUEUES, Rates, SERIAL_LEN};
 use devices::virtio::console::{MAX_PORTS, PortOptions};
+use devices::virtio::fs::FsOptions;
 use devices::virtio::pci::Slot;
 use devices::virtio::vsock::{CIDS, VsockOptions};
 use devices::virtio::{
-    VirtioBalloon, VirtioBlk, VirtioConsole, VirtioDevice, VirtioMmio, VirtioPci, VirtioRng, VirtioVsock,
+    VirtioBalloon, VirtioBlk, VirtioConsole, VirtioDevice, VirtioFs, VirtioMmio, VirtioPci, VirtioRng, VirtioVsock,
 };
 use devices::{Bus, IrqLine, MmioDevice, WiredOr};
 use firmware::BoardDescription;
@@ -93,6 +94,8 @@ pub struct VirtioConfig {
     pub vsock: Option<VsockOptions>,
     /// Memory that the guest gives back.
     pub balloon: Option<BalloonOptions>,
+    /// Folders of the host.
+    pub folders: Vec<FsOptions>,
     /// A source of entropy.
     pub rng: bool,
     /// Faults on purpose.
@@ -108,6 +111,7 @@ impl VirtioConfig {
             + usize::from(self.rng)
             + usize::from(self.vsock.is_some())
             + usize::from(self.balloon.is_some())
+            + self.folders.len()
     }
 
     /// Checks what can be checked without opening anything; messages name the options.
@@ -134,6 +138,10 @@ impl VirtioConfig {
                 CIDS.start(),
                 CIDS.end()
             )));
+        }
+        let twice = |(index, fs): (usize, &FsOptions)| self.folders.iter().take(index).any(|one| one.tag == fs.tag);
+        if self.folders.iter().enumerate().any(twice) {
+            return Err(Failure::usage("--fs: each folder needs a tag of its own"));
         }
         for disk in &self.disks {
             let path = disk.image.path.display();
@@ -207,6 +215,13 @@ impl VirtioConfig {
                 Failure::usage(format!("--vsock: the socket {} cannot be made: {e}", options.socket.display()))
             })?;
             devices.push(Arc::new(vsock));
+        }
+        for options in &self.folders {
+            allow_many_files();
+            let fs = VirtioFs::new(options).map_err(|e| {
+                Failure::usage(format!("--fs: the folder {} cannot be shared: {e}", options.folder.display()))
+            })?;
+            devices.push(Arc::new(fs));
         }
         let balloon = self.balloon.map(|options| Arc::new(VirtioBalloon::new(options, Arc::new(ram.clone()))));
         devices.extend(balloon.iter().map(|balloon| Arc::clone(balloon) as Arc<dyn VirtioDevice>));
