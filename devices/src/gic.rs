@@ -29,6 +29,7 @@ use lpi::Lpis;
 
 use crate::bus::MmioDevice;
 use crate::irq::{InterruptSink, IrqLine};
+use crate::latency::Probe;
 use crate::lock;
 use crate::memory::{GuestMemory, SharedMemory};
 
@@ -140,6 +141,8 @@ pub struct Gic {
     spi_count: usize,
     spis: Mutex<Spis>,
     pes: Vec<Mutex<Pe>>,
+    /// How long devices' interrupts take to be acknowledged.
+    probe: Probe,
 }
 
 impl Gic {
@@ -171,7 +174,14 @@ impl Gic {
             return Err(GicError::Spis(spis));
         }
         let pes = (0..vcpus).map(|_| Mutex::new(Pe::new())).collect();
-        Ok(Arc::new(Gic { sink, memory, spi_count: spis, spis: Mutex::new(Spis::new(vcpus, spis)), pes }))
+        Ok(Arc::new(Gic {
+            sink,
+            memory,
+            spi_count: spis,
+            spis: Mutex::new(Spis::new(vcpus, spis)),
+            pes,
+            probe: Probe::default(),
+        }))
     }
 
     /// Number of processing elements.
@@ -216,6 +226,7 @@ impl Gic {
             let mut pe = lock(pe);
             let taken = pe.groups & 0b10 != 0 && pe.lpis.acknowledge(intid);
             if taken {
+                self.probe.acknowledged(intid);
                 pe.publish(&*self.sink, vcpu);
             }
             return taken;
@@ -226,6 +237,7 @@ impl Gic {
         let routed = spis.routed[vcpu].get(bank).is_some_and(|r| r & bit != 0);
         let taken = routed && spis.banks.get_mut(bank).is_some_and(|b| b.activate(bit, groups));
         if taken {
+            self.probe.acknowledged(intid);
             self.offer_changed(&spis, bank, bit);
         }
         taken
@@ -296,6 +308,9 @@ impl Gic {
     /// Drives SPI `spi` (0 is INTID 32) to `level`.
     pub fn set_spi(&self, spi: u32, level: bool) {
         let Some((bank, bit)) = spi.checked_add(FIRST_SPI).and_then(spi_place) else { return };
+        if level {
+            self.probe.raised(spi + FIRST_SPI);
+        }
         let mut spis = lock(&self.spis);
         if spis.banks.get_mut(bank).is_some_and(|b| b.drive(bit, level)) {
             self.offer_changed(&spis, bank, bit);

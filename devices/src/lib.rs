@@ -7,9 +7,11 @@
 //! The guest is hostile: no access of any offset, width and value panics, blocks for ever or allocates without bound.
 
 pub mod bus;
+pub mod contained;
 pub mod disk;
 pub mod gic;
 pub mod irq;
+pub mod latency;
 pub mod memory;
 pub mod net;
 pub mod pci;

@@ -9,6 +9,10 @@ fn main() -> ExitCode {
     fatal::install();
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
+        if devices::contained::is_contained() {
+            // It becomes an error where it happened.
+            return report(info);
+        }
         // A defect of ours, on whatever thread: the user gets the terminal back and a status that says so.
         terminal::restore();
         report(info);

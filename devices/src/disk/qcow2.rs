@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use imago::file::File as ImageFile;
@@ -17,6 +18,8 @@ use imago::qcow2::Qcow2;
 use imago::raw::Raw;
 use imago::storage::{Storage, StorageOpenOptions};
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
+
+use crate::contained::contain;
 
 use super::{Disk, DiskError, SECTOR, check_range, lock_image, open_file, raw};
 
@@ -46,6 +49,8 @@ pub struct Qcow2Disk<S: Storage + 'static = ImageFile> {
     access: RwLock<FormatAccess<S>>,
     size: u64,
     cluster: u32,
+    /// The crate has failed in a way that leaves nothing to rely on.
+    broken: AtomicBool,
     /// What keeps the images locked, where the crate has files of its own.
     _locks: Vec<File>,
 }
@@ -71,7 +76,7 @@ impl Qcow2Disk<ImageFile> {
     pub(super) fn new(file: File, open: &Open<'_>) -> Result<Qcow2Disk, DiskError> {
         let mut locks = Vec::new();
         let cluster = cluster_size(&file);
-        let access = open_layer(file, open, &mut locks, 0)?;
+        let access = contain(|| open_layer(file, open, &mut locks, 0)).unwrap_or_else(|| Err(open.failed(defect())))?;
         Qcow2Disk::over(access, cluster, locks).map_err(|source| open.failed(source))
     }
 }
@@ -84,7 +89,7 @@ impl<S: Storage + 'static> Qcow2Disk<S> {
         if size == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the disk in it has no sectors"));
         }
-        Ok(Qcow2Disk { access: RwLock::new(access), size, cluster, _locks: locks })
+        Ok(Qcow2Disk { access: RwLock::new(access), size, cluster, broken: AtomicBool::new(false), _locks: locks })
     }
 
     #[cfg(test)]
@@ -95,12 +100,28 @@ impl<S: Storage + 'static> Qcow2Disk<S> {
     }
 
     fn shared<T>(&self, act: impl FnOnce(&FormatAccess<S>) -> io::Result<T>) -> io::Result<T> {
-        act(&self.access.read().unwrap_or_else(PoisonError::into_inner))
+        self.contained(|| act(&self.access.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn alone<T>(&self, act: impl FnOnce(&mut FormatAccess<S>) -> io::Result<T>) -> io::Result<T> {
-        act(&mut self.access.write().unwrap_or_else(PoisonError::into_inner))
+        self.contained(|| act(&mut self.access.write().unwrap_or_else(PoisonError::into_inner)))
     }
+
+    /// Calls the crate. A panic in it is an error, and the last call: the image on the host stays as it is.
+    fn contained<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(defect());
+        }
+        contain(act).unwrap_or_else(|| {
+            self.broken.store(true, Ordering::SeqCst);
+            Err(defect())
+        })
+    }
+}
+
+/// What a panic in the crate is to the guest's requests.
+fn defect() -> io::Error {
+    io::Error::other("a defect in the code for qcow2 was met; the disk is not used any more")
 }
 
 impl Open<'_> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::spec::{self, Place};
 use super::{Bank, FIRST_SPI, Gic, Spis, spi_place};
@@ -123,6 +123,10 @@ impl MmioDevice for Distributor {
     fn write(&self, offset: u64, size: u8, value: u64) -> Result<(), AccessError> {
         self.0.write_distributor(offset, size, value);
         Ok(())
+    }
+
+    fn counters(&self) -> Value {
+        json!({ "interrupt_to_acknowledgement": self.0.probe.durations.report() })
     }
 
     fn reset(&self) {

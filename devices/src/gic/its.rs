@@ -117,7 +117,10 @@ impl Its {
         let registers = self.registers.read().unwrap_or_else(PoisonError::into_inner);
         let target = self.translate(&registers, device, event).filter(|_| registers.enabled);
         match target {
-            Some((vcpu, intid)) => drop(self.gic.change_lpis(vcpu, |lpis, memory| lpis.set(intid, memory))),
+            Some((vcpu, intid)) => {
+                self.gic.probe.raised(intid);
+                self.gic.change_lpis(vcpu, |lpis, memory| lpis.set(intid, memory));
+            }
             None => drop(self.counters.untranslated.fetch_add(1, Ordering::Relaxed)),
         }
     }

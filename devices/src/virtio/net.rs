@@ -181,6 +181,10 @@ impl VirtioDevice for VirtioNet {
         *lock(&self.0.mac) = self.0.options.mac;
     }
 
+    fn counters(&self) -> Value {
+        self.0.backend.counters()
+    }
+
     fn save(&self) -> Value {
         state::pack(VERSION, &Saved { mac: lock(&self.0.mac).0, off: self.0.off.load(Ordering::SeqCst) })
     }

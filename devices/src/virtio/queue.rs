@@ -201,6 +201,21 @@ impl ActiveQueue<'_> {
         self.queue.set_next_avail(self.queue.next_avail().wrapping_sub(count));
     }
 
+    /// Puts requests back that were taken before the last ones, and are not answered: they are the next to be popped. Each
+    /// place in the ring from which a request was taken is free until the driver hears of an answer.
+    pub fn take_back(&mut self, heads: &[u16]) -> Result<(), QueueError> {
+        let (ring, size) = (self.queue.avail_ring(), self.queue.size().max(1));
+        // As many as are under way: not more than the ring is long.
+        let first = self.queue.next_avail().wrapping_sub(heads.len() as u16);
+        for (index, head) in heads.iter().enumerate() {
+            let place = first.wrapping_add(index as u16) % size;
+            let at = ring.wrapping_add(4 + 2 * u64::from(place));
+            self.shared.memory.write_obj(head.to_le(), GuestAddress(at)).map_err(|e| self.slot.broken(&e))?;
+        }
+        self.queue.set_next_avail(first);
+        Ok(())
+    }
+
     /// Gives the request with first descriptor `head` back to the driver, `written` bytes of answer in it, and
     /// interrupts if the driver wants that.
     pub fn complete(&mut self, head: u16, written: u32) -> Result<(), QueueError> {

@@ -154,10 +154,10 @@ pub struct RunArgs {
     /// Guest RAM, with a unit: 512M, 4G
     #[arg(long, short = 'm', value_name = "SIZE", default_value = "1G", value_parser = size::parse)]
     pub memory: u64,
-    /// A disk (repeatable): PATH[,format=raw|qcow2][,readonly][,ephemeral][,cache=MODE][,serial=TEXT][,queues=N][,iops=N][,bps=SIZE]
+    /// A disk (repeatable): PATH[,format=raw|qcow2][,readonly][,ephemeral][,cache=MODE][,serial=TEXT][,queues=N][,iops=N][,bps=SIZE][,aio=auto|threads]
     ///
     /// PATH is a raw image, a block device or a qcow2 image; the first becomes /dev/vda. With ephemeral the guest's writes vanish with the machine.
-    /// A qcow2's backing files are read only with format=qcow2. iops and bps limit requests and bytes in a second.
+    /// A qcow2's backing files are read only with format=qcow2. iops and bps limit requests and bytes in a second. aio=threads does without io_uring.
     /// MODE: writeback (default), writethrough, none (O_DIRECT) or unsafe (flushes do nothing). serial gives /dev/disk/by-id/virtio-TEXT.
     #[arg(long, value_name = "PATH[,..]", value_parser = disk::parse)]
     pub disk: Vec<DiskConfig>,

@@ -422,3 +422,14 @@ fn power_loss_after_each_step_loses_nothing_that_was_flushed() {
         }
     }
 }
+
+#[test]
+fn a_panic_of_the_crate_is_an_error_and_the_last_call() {
+    let disk = Qcow2Disk::of_storage(Recorder::new(sound_image())).unwrap();
+    let mut bytes = [0; 512];
+    disk.read(0, &mut bytes).unwrap();
+    let none: Vec<u8> = Vec::new();
+    let failed = disk.shared(|_| Ok(none[std::hint::black_box(3)])).unwrap_err();
+    assert!(failed.to_string().contains("defect"), "{failed}");
+    assert!(disk.read(0, &mut bytes).is_err() && disk.flush().is_err() && disk.discard(0, 512).is_err());
+}

@@ -345,9 +345,10 @@ impl QueueHandler for Handler {
     }
 
     fn give_up(&mut self, queue: &mut ActiveQueue<'_>) -> Result<(), QueueError> {
-        while let Some(ticket) = self.stuck.pop() {
-            self.finish(ticket, queue)?;
-        }
+        // They are tried again where the machine goes on.
+        let heads: Vec<u16> = self.stuck.iter().map(|ticket| ticket.chain.head()).collect();
+        queue.take_back(&heads)?;
+        self.free.append(&mut self.stuck);
         self.publish(queue)
     }
 }

@@ -575,3 +575,42 @@ fn writes_without_room_wait_side_by_side_too() {
         assert_eq!(disk.now.lock().unwrap()[n as usize * 512], n as u8 + 1);
     }
 }
+
+/// A machine that is saved while writes wait for room does them where it goes on.
+#[test]
+fn writes_without_room_are_saved_with_the_machine() {
+    let (disk, other_disk) = (Memory::new(), Memory::new());
+    let told = Arc::new(AtomicU64::new(0));
+    let tell = Arc::clone(&told);
+    let when_full: WhenFull = Arc::new(move || {
+        tell.fetch_add(1, Ordering::SeqCst);
+    });
+    let mut rig = Rig::new(VirtioBlk::waiting_for_room(disk.clone(), BlkOptions::default(), when_full));
+    rig.start(1, 0);
+    // One that was answered before, so that places in the ring have been used.
+    request(&mut rig, 0, spec::T_OUT, 9, &[9; 512], 0);
+    rig.device.pause();
+    disk.full.store(true, Ordering::SeqCst);
+    for n in 0..4u64 {
+        let at = BUFFERS + 0x1_0000 + n * 1024;
+        rig.put(at, &[&header(spec::T_OUT, n)[..], &[n as u8 + 1; 512], &[0xee]].concat());
+        rig.submit(0, &[(at, 528)], &[(at + 528, 1)]);
+    }
+    rig.device.resume();
+    rig.until("nobody is told", |_| told.load(Ordering::SeqCst) != 0);
+    rig.device.pause();
+    let mut other = Rig::with_memory(VirtioBlk::new(other_disk.clone(), BlkOptions::default()), rig.memory.clone());
+    other.device.pause();
+    transfer(&*rig.device, &*other.device);
+    other.take_driver(&rig);
+    assert!(other.try_used(0).is_none(), "saving answers nothing");
+    other.device.resume();
+    for _ in 0..4 {
+        other.used(0);
+    }
+    for n in 0..4u64 {
+        assert_eq!(other.get(BUFFERS + 0x1_0000 + n * 1024 + 528, 1), [spec::S_OK]);
+        assert_eq!(other_disk.now.lock().unwrap()[n as usize * 512], n as u8 + 1);
+    }
+    assert_eq!(other.status() & status::DEVICE_NEEDS_RESET, 0);
+}
