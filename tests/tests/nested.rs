@@ -9,7 +9,7 @@ use tests::nested::{Host, Job, Outcome, guest_root};
 use tests::process::{Finished, run};
 
 const KERNEL: &str = "linux-image-cloud-arm64";
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1200);
 /// Bare-metal guests, with the numbers of processors that they run with.
 const BARE_METAL: [(&str, u32); 8] =
     [("boot", 1), ("mmio", 1), ("exceptions", 1), ("mmu", 1), ("timer", 1), ("gic", 1), ("debug", 1), ("smp", 2)];
@@ -23,7 +23,7 @@ const BEYOND_QEMU: [(&str, &str); 5] = [
     ("mmio", "LDRSH"),
 ];
 
-const RUN: &str = "/vmm run --engine kvm --timeout 120 --memory 256M";
+const RUN: &str = "/vmm run --engine kvm --timeout 300 --memory 256M";
 const LINUX: &str = "--kernel /guest/vmlinuz --initrd /guest/root.cpio --append";
 
 fn bare_metal_jobs() -> Vec<Job> {
@@ -57,10 +57,41 @@ fn check_bare_metal(outcomes: &[Outcome]) {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
+/// What a boot may cost: exits to user space, and exits in all. Counted with Debian's 6.1 cloud kernel, one vCPU, 256 MiB,
+/// to power-off; the second number is mostly first touches of RAM, a 4 KiB page each in a host that emulates.
+const EXITS: (u64, u64) = (1100, 30_000);
+
+/// A boot with the exits counted by the host's tracepoints, each in a buffer of its own.
+fn counted_boot() -> String {
+    let events = "for event in kvm_userspace_exit kvm_exit; do";
+    format!(
+        "cd /sys/kernel/tracing/instances || exit 1; {events} mkdir $event; \
+         echo 1 >$event/events/kvm/$event/enable || exit 1; done; \
+         {RUN} --stats=json {LINUX} 'console=ttyAMA0 quiet'; status=$?; \
+         {events} echo 0 >$event/events/kvm/$event/enable; \
+         echo \"EXITS $event $(cat $event/per_cpu/cpu*/stats | awk '/^(entries|overrun):/ {{ n += $2 }} END {{ print n }}')\"; \
+         rmdir $event; done; exit $status"
+    )
+}
+
+fn check_exits(outcome: &Outcome) {
+    assert_eq!(outcome.status, 0, "{outcome:#?}");
+    let count = |event: &str| -> u64 {
+        let rest = outcome.output.split(&format!("EXITS {event} ")).nth(1).and_then(|rest| rest.lines().next());
+        rest.and_then(|number| number.trim().parse().ok()).unwrap_or_else(|| panic!("not counted: {outcome:#?}"))
+    };
+    let (user, all) = (count("kvm_userspace_exit"), count("kvm_exit"));
+    println!("exits to user space {user}, in all {all}");
+    assert!((100..=EXITS.0).contains(&user), "{user} exits to user space: {outcome:#?}");
+    assert!((user..=EXITS.1).contains(&all), "{all} exits: {outcome:#?}");
+}
+
 /// A Linux guest: its two boots with a disk, each processor's work, its end.
 fn linux_jobs() -> Vec<Job> {
     vec![
         Job::new("doctor", "/vmm doctor"),
+        Job::new("bench", "/vmm bench kvm --bare --runs 1"),
+        Job::new("exits", counted_boot()),
         Job::new(
             "disk",
             format!(
@@ -121,6 +152,9 @@ fn check_sums(text: &str) {
 fn check_linux(outcomes: &[Outcome]) {
     let doctor = find(outcomes, "doctor");
     assert!(doctor.output.contains("ok   engine kvm") && doctor.output.contains("takes kvm"), "{}", doctor.output);
+    let bench = find(outcomes, "bench");
+    assert!(bench.status == 0 && bench.output.contains("first guest instruction"), "{bench:#?}");
+    check_exits(find(outcomes, "exits"));
     let disk = find(outcomes, "disk");
     let text = &disk.output;
     assert_eq!(disk.status, 0, "{text}");

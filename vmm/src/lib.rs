@@ -10,6 +10,7 @@ pub mod engine;
 pub mod exit;
 pub mod machine;
 pub mod panic_watch;
+pub mod sandbox;
 pub mod signals;
 pub mod supervisor;
 pub mod tap;

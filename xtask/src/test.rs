@@ -5,10 +5,11 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 /// Host programs that the tests call, and the Debian package of each.
-const TOOLS: [(&str, &str); 9] = [
+const TOOLS: [(&str, &str); 10] = [
     ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
     ("aarch64-linux-gnu-objdump", "binutils-aarch64-linux-gnu"),
     ("qemu-aarch64", "qemu-user"),
+    ("qemu-system-aarch64", "qemu-system-arm"),
     ("dtc", "device-tree-compiler"),
     ("qemu-img", "qemu-utils"),
     ("mke2fs", "e2fsprogs"),

@@ -3,6 +3,7 @@
 pub mod chart;
 pub mod devices;
 pub mod root;
+pub mod start;
 pub mod subject;
 pub mod table;
 

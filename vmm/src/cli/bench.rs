@@ -9,7 +9,7 @@ use super::print_out;
 use super::progress::ProgressLine;
 use crate::bench::devices::rates::Measure;
 use crate::bench::devices::{self, NETWORK, STORAGE};
-use crate::bench::{self, Options, PROGRAMS, chart};
+use crate::bench::{self, Options, PROGRAMS, chart, start};
 use crate::exit::{ExitStatus, Failure};
 
 const EXAMPLES: &str = "\
@@ -20,6 +20,7 @@ Examples:
   vmm bench cpu --only gcc,python,boot --no-native
   vmm bench storage --qemu qemu-system-aarch64           dd and fio in a guest, disks in memory
   vmm bench network --qemu qemu-system-aarch64           iperf3 by the user network and by a tap
+  vmm bench kvm --runs 20                                on arm64 hardware: time to the first instruction, to init; memory
 
 Fetches Debian packages for arm64 and for the host (about 60 MB each, verified and kept), runs the same programs everywhere, interleaved,
 and compares what they print: a wrong result is an error. Times are the medians, taken inside the guest by its clock.
@@ -36,6 +37,8 @@ pub enum BenchKind {
     Storage,
     /// Network cards: iperf3 by the user network and by a tap device
     Network,
+    /// How soon a machine runs and what it takes beside the guest's memory, with KVM of an arm64 host
+    Kvm,
 }
 
 /// `vmm bench`.
@@ -63,6 +66,9 @@ pub struct BenchArgs {
     /// Where the disks of storage are put (default: /dev/shm, which is memory)
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
+    /// Of `kvm`, only what needs no kernel
+    #[arg(long)]
+    pub bare: bool,
     /// Leave out the host's own processor
     #[arg(long)]
     pub no_native: bool,
@@ -94,12 +100,26 @@ fn chosen<'a>(only: &[String], all: &[&'a str]) -> Result<Vec<&'a str>, Failure>
     Ok(all.iter().copied().filter(|name| only.is_empty() || only.iter().any(|one| one == name)).collect())
 }
 
+fn run_start(args: BenchArgs) -> Result<ExitStatus, Failure> {
+    let options = start::Options {
+        vmm_options: args.vmm_option,
+        runs: args.runs,
+        kernel: args.kernel,
+        mirror: args.mirror,
+        bare: args.bare,
+    };
+    let figures = start::run(&options, &ProgressLine::new())?;
+    print_out(&if args.json { format!("{:#}", start::json(&figures)) } else { start::text(&figures) });
+    Ok(ExitStatus::Success)
+}
+
 /// Runs the command.
 pub fn run(args: BenchArgs) -> Result<ExitStatus, Failure> {
     match args.kind {
         BenchKind::Cpu => run_programs(args),
         BenchKind::Storage => run_devices(args, &STORAGE),
         BenchKind::Network => run_devices(args, &NETWORK),
+        BenchKind::Kvm => run_start(args),
     }
 }
 

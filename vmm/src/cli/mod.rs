@@ -203,6 +203,9 @@ pub struct RunArgs {
     /// No virtio-rng device
     #[arg(long)]
     pub no_rng: bool,
+    /// No seccomp filter on the vCPU threads, for hosts that give none
+    #[arg(long, hide_short_help = true)]
+    pub no_sandbox: bool,
     /// The guest's serial port: stdio, file:PATH, socket:PATH, pty or none
     #[arg(long, value_name = "WHERE", default_value = "stdio")]
     pub console: ConsoleKind,

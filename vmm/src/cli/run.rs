@@ -47,6 +47,7 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
             rng: !args.no_rng,
             faults: args.inject.clone(),
         },
+        sandbox: !args.no_sandbox,
     };
     if let Some(path) = &args.dump_dtb {
         return dump_tree(&config, path);

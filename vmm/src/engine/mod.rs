@@ -25,6 +25,7 @@ use crate::cli::translator::TranslatorArgs;
 use crate::exit::Failure;
 use crate::machine::interrupts::InterruptController;
 use crate::machine::ram::GuestRam;
+use crate::sandbox;
 
 /// The engine for `--engine`; `translator`: how the translator is to work, should it be that.
 pub fn by_choice(choice: EngineChoice, translator: &TranslatorArgs) -> Result<Box<dyn Engine>, Failure> {
@@ -95,6 +96,10 @@ pub trait Vm: Send + Sync {
     /// The engine's own interrupt controller, if it has one: `publish_irq` is then not used.
     fn interrupt_controller(&self) -> Option<Arc<dyn InterruptController>> {
         None
+    }
+    /// What its vCPU threads ask of the host kernel beyond what all vCPU threads do.
+    fn needs(&self) -> sandbox::Needs {
+        sandbox::Needs::default()
     }
     /// PSCI calls are served by the engine: all vCPUs run, also those that PSCI has off.
     fn serves_psci(&self) -> bool {

@@ -31,6 +31,7 @@ use crate::console::SerialLine;
 use crate::engine::emu::has_pmu;
 use crate::engine::{Engine, Setup, Vm};
 use crate::exit::Failure;
+use crate::sandbox::Sandbox;
 use crate::trace::Tracer;
 
 /// How long a vCPU may take to stop at the next instruction boundary.
@@ -49,6 +50,8 @@ pub struct MachineConfig {
     pub cpu: CpuConfig,
     /// The virtio devices.
     pub virtio: VirtioConfig,
+    /// vCPU threads may ask the host kernel for little.
+    pub sandbox: bool,
 }
 
 /// A machine. Made paused; its vCPUs run on threads of their own after [`Machine::resume`].
@@ -121,7 +124,8 @@ impl Machine {
         let board = Arc::new(Board::new(&vm, &clock, config.vcpus, &ram, &config.virtio, line, tracer)?);
         // A machine begins paused, its devices too: state may be loaded, and rings come with RAM after their devices.
         board.bus.pause();
-        let vcpus = Vcpus::spawn(&vm, &board, config.vcpus, stops)?;
+        let sandbox = config.sandbox.then(|| Sandbox::new(vm.needs())).transpose()?;
+        let vcpus = Vcpus::spawn(&vm, &board, config.vcpus, sandbox.as_ref(), stops)?;
         board.connect(vcpus.senders());
         line.input
             .spawn_feeder(Arc::new(UartInput(Arc::clone(&board.uart))))

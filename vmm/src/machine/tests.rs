@@ -42,6 +42,7 @@ fn config(vcpus: usize) -> MachineConfig {
         memory: 64 << 20,
         cpu: CpuConfig::max(),
         virtio: VirtioConfig { rng: true, ..VirtioConfig::default() },
+        sandbox: true,
     }
 }
 

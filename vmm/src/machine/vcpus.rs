@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::board::{Board, set_current_vcpu};
 use crate::engine::{Stop, Vcpu, Vm};
 use crate::exit::Failure;
+use crate::sandbox::Sandbox;
 
 /// What a vCPU thread can be told.
 pub enum Command {
@@ -63,7 +64,13 @@ pub struct Vcpus {
 
 impl Vcpus {
     /// Starts the threads; the gate is closed.
-    pub fn spawn(vm: &Arc<dyn Vm>, board: &Arc<Board>, count: usize, stops: &StopSink) -> Result<Vcpus, Failure> {
+    pub fn spawn(
+        vm: &Arc<dyn Vm>,
+        board: &Arc<Board>,
+        count: usize,
+        sandbox: Option<&Sandbox>,
+        stops: &StopSink,
+    ) -> Result<Vcpus, Failure> {
         let gate_closed = Arc::new(AtomicBool::new(true));
         let mut vcpus = Vcpus { senders: Vec::new(), threads: Vec::new(), gate_closed, vm: Arc::clone(vm) };
         for index in 0..count {
@@ -75,6 +82,7 @@ impl Vcpus {
                 board: Arc::clone(board),
                 gate_closed: Arc::clone(&vcpus.gate_closed),
                 stops: Arc::clone(stops),
+                sandbox: sandbox.cloned(),
             };
             let thread = thread::Builder::new()
                 .name(format!("vcpu{index}"))
@@ -181,13 +189,17 @@ struct Worker {
     board: Arc<Board>,
     gate_closed: Arc<AtomicBool>,
     stops: StopSink,
+    sandbox: Option<Sandbox>,
 }
 
 impl Worker {
     fn start(self, commands: &Receiver<Command>, ready: &Sender<Result<(), Failure>>) {
         set_current_vcpu(self.index);
         let outside = Arc::clone(&self.board) as Arc<dyn cpu::Outside>;
-        match self.vm.create_vcpu(self.index, outside) {
+        let vcpu = self.vm.create_vcpu(self.index, outside);
+        // What is made at the start is there: from here on the guest may be in charge.
+        let entered = self.sandbox.as_ref().map_or(Ok(()), Sandbox::enter);
+        match entered.and(vcpu) {
             Err(failure) => drop(ready.send(Err(failure))),
             Ok(vcpu) => {
                 if ready.send(Ok(())).is_ok() {

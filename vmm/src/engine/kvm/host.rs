@@ -21,6 +21,7 @@ use crate::exit::Failure;
 use crate::machine::interrupts::InterruptController;
 use crate::machine::layout;
 use crate::machine::ram::GuestRam;
+use crate::sandbox::Needs;
 
 /// Guest physical address bits that the board needs: its last window ends at 1 TiB.
 const BOARD_BITS: i32 = 40;
@@ -298,6 +299,10 @@ impl Vm for Handle {
 
     fn interrupt_controller(&self) -> Option<Arc<dyn InterruptController>> {
         Some(Arc::new(super::gic::Controller { gic: Arc::clone(&self.0.gic), vm: Arc::clone(&self.0) }))
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { kvm: true }
     }
 
     fn serves_psci(&self) -> bool {

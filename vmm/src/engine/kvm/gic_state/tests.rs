@@ -142,7 +142,12 @@ fn lpis_and_its_have_the_form_of_the_emulated_ones() {
     wide(0x70, 0x2_0000 | 15);
     wide(0x78, 0x1_0000);
     gic.redistributors().write(0, 4, 1).unwrap();
-    let state: Vec<Redistributor> = inner(&gic.redistributors().save());
+    let mut state: Vec<Redistributor> = inner(&gic.redistributors().save());
+    state[0].set_pending_lpis(vec![(8200, 0xa1)]);
+    assert_eq!(state[0].pending_lpis(), [(8200, 0xa1)]);
+    let other = serde_json::json!({ "version": gic.redistributors().save()["version"], "state": state });
+    gic.redistributors().load(&other).unwrap();
+    assert_eq!(inner::<Vec<Redistributor>>(&gic.redistributors().save())[0].pending_lpis(), [(8200, 0xa1)]);
     assert_eq!(state[0].lpi_tables(), Some(LpiTables { propbaser: 0x2_000f, pendbaser: 0x1_0000 }));
     for (offset, value) in [(0x80, 1 << 63 | 0x3_0000), (0x100, 1 << 63 | 0x4_0200), (0x108, 1 << 63 | 0x5_0200)] {
         its.write(offset, 8, value).unwrap();
