@@ -6,10 +6,13 @@
 
 use std::sync::Arc;
 
+use cpu::mmu::AccessKind;
 use cpu::{Outside, VcpuState};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::host::KvmVm;
 use super::state::Registers;
+use crate::machine::ram::GuestRam;
 
 /// Exception classes of Instruction Aborts: the instruction could not be fetched.
 const INSTRUCTION_ABORTS: [u64; 2] = [0x20, 0x21];
@@ -17,7 +20,10 @@ const INSTRUCTION_ABORTS: [u64; 2] = [0x20, 0x21];
 const UNKNOWN: u64 = 0;
 
 /// The emulated processing element of one vCPU.
-pub(super) struct Assistant(Box<cpu::Vcpu>);
+pub(super) struct Assistant {
+    pe: Box<cpu::Vcpu>,
+    ram: GuestRam,
+}
 
 impl Assistant {
     /// Makes it; `midr` is the host's.
@@ -25,28 +31,50 @@ impl Assistant {
         let mut config = cpu::CpuConfig::max();
         config.midr = midr;
         let shared = vm.helper(config).map_err(|e| e.message)?;
-        Ok(Assistant(cpu::Vcpu::new(index, shared, outside)))
+        Ok(Assistant { pe: cpu::Vcpu::new(index, shared, outside), ram: vm.setup.ram.clone() })
+    }
+
+    /// The instruction at the vCPU's PC by the guest's own tables, for messages; nothing if there is none in RAM.
+    pub(super) fn instruction(&mut self, state: &VcpuState) -> String {
+        self.fetch(state).map_or_else(String::new, |word| format!(" ({word:08x}: {})", isa::disasm(word, state.pc)))
+    }
+
+    fn fetch(&mut self, state: &VcpuState) -> Option<u32> {
+        self.pe.load(state).ok()?;
+        let who = self.pe.privilege();
+        let place = self.pe.translate(state.pc, AccessKind::Execute, who).ok()?;
+        self.ram.memory().read_obj(GuestAddress(place.pa)).ok().map(u32::from_le)
     }
 
     /// Executes the instruction at the vCPU's PC, which accessed `address`.
     pub(super) fn execute(&mut self, registers: &Registers<'_>, cntfrq: u64, address: u64) -> Result<(), String> {
         let before = registers.read(cntfrq)?;
-        let pe = &mut self.0;
-        pe.load(&before).map_err(|e| unhandled(address, &before, &crate::exit::explain(&e)))?;
+        self.attempt(registers, &before).map_err(|why| {
+            let instruction = self.instruction(&before);
+            let pc = before.pc;
+            format!(
+                "the guest accesses {address:#x}, which is no RAM, by the instruction at {pc:#x}{instruction}, which cannot be executed here: {why}"
+            )
+        })
+    }
+
+    fn attempt(&mut self, registers: &Registers<'_>, before: &VcpuState) -> Result<(), String> {
+        let pe = &mut self.pe;
+        pe.load(before).map_err(|e| crate::exit::explain(&e))?;
         let exceptions = pe.ring.count();
         let stop = pe.step();
         if let Some(stop) = stop {
-            return Err(unhandled(address, &before, &format!("it stops with {stop:?}")));
+            return Err(format!("it stops with {stop:?}"));
         }
         let executed = pe.save();
         if pe.ring.count() == exceptions {
-            return registers.write(&completed(&before, executed), Some(&before));
+            return registers.write(&completed(before, executed), Some(before));
         }
         let class = pe.arch.sys(cpu::sysreg::Slot::ESR_EL1) >> 26 & 0x3f;
         if INSTRUCTION_ABORTS.contains(&class) || class == UNKNOWN {
-            return Err(unhandled(address, &before, "it cannot be fetched or decoded"));
+            return Err("it cannot be fetched or decoded".into());
         }
-        registers.write(&excepted(&before, executed), Some(&before))
+        registers.write(&excepted(before, executed), Some(before))
     }
 }
 
@@ -64,11 +92,4 @@ fn excepted(before: &VcpuState, executed: VcpuState) -> VcpuState {
         }
     }
     after
-}
-
-fn unhandled(address: u64, state: &VcpuState, why: &str) -> String {
-    format!(
-        "the guest accesses {address:#x}, which is no RAM, by an instruction at {:#x} that cannot be executed here: {why}",
-        state.pc
-    )
 }

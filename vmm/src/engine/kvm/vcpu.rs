@@ -161,7 +161,7 @@ impl KvmVcpu {
                 Next::Stop(match event {
                     KVM_SYSTEM_EVENT_SHUTDOWN => Stop::Shutdown,
                     KVM_SYSTEM_EVENT_RESET => Stop::Reset,
-                    other => Stop::Internal(format!("the kernel reports system event {other}")),
+                    other => Stop::Internal(system_event(other)),
                 })
             }
             Ok(VcpuExit::Intr) => Next::Interrupted,
@@ -191,10 +191,24 @@ impl KvmVcpu {
     }
 
     /// A stop with what a person needs to see why.
-    fn unhandled(&self, what: &str) -> Stop {
-        let pc = Registers(&self.fd).get(registers::PC);
-        let place = pc.map_or_else(|_| "an unknown PC".into(), |pc| format!("PC {pc:#x}"));
+    fn unhandled(&mut self, what: &str) -> Stop {
+        let place = match Registers(&self.fd).read(self.vm.setup.clock.frequency()) {
+            Err(_) => "an unknown PC".into(),
+            Ok(state) => {
+                let instruction = self.assistant().map(|assistant| assistant.instruction(&state));
+                format!("PC {:#x}{}", state.pc, instruction.unwrap_or_default())
+            }
+        };
         Stop::Internal(format!("KVM_RUN: {what}, at {place}"))
+    }
+
+    /// Made when it is needed for the first time.
+    fn assistant(&mut self) -> Result<&mut Assistant, String> {
+        if self.assistant.is_none() {
+            let midr = Registers(&self.fd).get(registers::MIDR).map_err(|e| e.to_string())?;
+            self.assistant = Some(Assistant::new(self.index, &self.vm, midr, Arc::clone(&self.outside))?);
+        }
+        self.assistant.as_mut().ok_or_else(|| "it was just made".into())
     }
 
     /// Completes the access that KVM_RUN returned for, without executing more.
@@ -230,10 +244,7 @@ impl KvmVcpu {
 
     fn assist(&mut self, address: u64) -> Result<(), String> {
         let cntfrq = self.vm.setup.clock.frequency();
-        if self.assistant.is_none() {
-            let midr = Registers(&self.fd).get(registers::MIDR).map_err(|e| e.to_string())?;
-            self.assistant = Some(Assistant::new(self.index, &self.vm, midr, Arc::clone(&self.outside))?);
-        }
+        self.assistant()?;
         let Some(assistant) = &mut self.assistant else { return Ok(()) };
         assistant.execute(&Registers(&self.fd), cntfrq, address)
     }
@@ -275,6 +286,18 @@ impl KvmVcpu {
         let interface: CpuInterface = serde_json::from_value(interface).map_err(|e| e.to_string())?;
         vm.gic.set_cpu_interface(self.index, &interface).map_err(|e| format!("the CPU interface: {e}"))
     }
+}
+
+/// A system event that no guest of this board asks for.
+fn system_event(event: u32) -> String {
+    let name = match event {
+        KVM_SYSTEM_EVENT_CRASH => "a crash of the guest",
+        KVM_SYSTEM_EVENT_WAKEUP => "a wake-up",
+        KVM_SYSTEM_EVENT_SUSPEND => "suspension (PSCI SYSTEM_SUSPEND)",
+        KVM_SYSTEM_EVENT_SEV_TERM => "the end of a confidential guest",
+        _ => "one that this program does not know",
+    };
+    format!("the kernel reports system event {event}, {name}")
 }
 
 /// What KVM_ARM_VCPU_INIT is asked for.
