@@ -26,7 +26,7 @@ struct Step {
     cargo: &'static [&'static str],
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 8] = [
     Step { name: "format", cargo: &["fmt", "--all", "--check"] },
     Step {
         name: "generated files are current",
@@ -36,6 +36,12 @@ const STEPS: [Step; 6] = [
     Step { name: "the program", cargo: &["build", "--release", "--package", "vmm"] },
     Step { name: "unit and property tests", cargo: &["test", "--workspace", "--exclude", "tests"] },
     Step { name: "differential, bare-metal and end-to-end tests", cargo: &["test", "--release", "--package", "tests"] },
+    Step {
+        name: "clippy of the arm64 half",
+        cargo: &["run", "--quiet", "--package", "xtask", "--", "cross", "aarch64", "--check"],
+    },
+    // Builds the program for arm64, and runs it on the /dev/kvm of an emulated host.
+    Step { name: "KVM", cargo: &["run", "--quiet", "--package", "xtask", "--", "nested"] },
 ];
 
 /// Installs what is missing, then runs each step; stops at the first that fails.
