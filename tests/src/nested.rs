@@ -70,6 +70,7 @@ if grep -q job=sums /proc/cmdline; then
         echo "GUEST sum $n $(gzip -c /bin/busybox | gunzip | md5sum | cut -c1-32) $(dd if=/dev/vda bs=64k 2>/dev/null | wc -c)"
     done
 fi
+if grep -q job=features /proc/cmdline; then grep Features /proc/cpuinfo; fi
 if grep -q job=panic /proc/cmdline; then echo c >/proc/sysrq-trigger; fi
 poweroff -f
 "#;

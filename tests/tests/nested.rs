@@ -8,6 +8,8 @@ use tests::monitor::run_with;
 use tests::nested::{Host, Job, Outcome, guest_root};
 use tests::process::{Finished, run};
 
+/// The host's processor: VHE, SVE, PAuth of the quick kind.
+const HOST: &str = "max,pauth-impdef=on";
 const KERNEL: &str = "linux-image-cloud-arm64";
 const LIMIT: Duration = Duration::from_secs(1200);
 /// Bare-metal guests, with the numbers of processors that they run with.
@@ -107,6 +109,7 @@ fn linux_jobs() -> Vec<Job> {
 /// KVM cannot keep, and a time limit.
 fn state_jobs() -> Vec<Job> {
     let machine = format!("{RUN} --cpus 2 --disk /tmp/sums {LINUX} 'console=ttyAMA0 quiet job=sums'");
+    let sve = format!("{RUN} --cpu max,sve=on,pmu=off,pauth=off {LINUX} 'console=ttyAMA0 quiet job=features'");
     let disk = "dd if=/dev/zero of=/tmp/sums bs=1M count=1 2>/dev/null";
     vec![
         Job::new(
@@ -116,11 +119,13 @@ fn state_jobs() -> Vec<Job> {
         Job::new("panic", format!("{RUN} {LINUX} 'console=ttyAMA0 quiet job=panic'")),
         Job::new("hotplug", format!("{RUN} --cpus 2 {LINUX} 'console=ttyAMA0 quiet job=hotplug'")),
         Job::new("model", format!("{RUN} --cpu neoverse-n1 {LINUX} ''")),
+        Job::new("sve", format!("{sve} --save-after 4:/tmp/sve && echo CUT && {sve} --load /tmp/sve")),
+        Job::new("nosuch", format!("{RUN} --cpu max,sme=on {LINUX} ''")),
         Job::new("report", format!("/vmm run --engine kvm --timeout 0.5 --memory 256M {LINUX} 'console=ttyAMA0'")),
     ]
 }
 
-fn check_state(outcomes: &[Outcome]) {
+fn check_state(outcomes: &[Outcome], host: &str) {
     let saved = find(outcomes, "saved");
     assert_eq!(saved.status, 0, "{}", saved.output);
     let (first, second) = saved.output.split_once("CUT").unwrap_or_else(|| panic!("not saved: {}", saved.output));
@@ -132,6 +137,16 @@ fn check_state(outcomes: &[Outcome]) {
     assert!(hotplug.output.contains("GUEST online 0-1\n"), "{}", hotplug.output);
     let model = find(outcomes, "model");
     assert!(model.status == 254 && model.output.contains("MIDR_EL1"), "{model:#?}");
+    let sve = find(outcomes, "sve");
+    if host.starts_with("max") {
+        let features = sve.output.split("Features").nth(1).and_then(|rest| rest.lines().next()).unwrap_or_default();
+        let has = |name| features.split_whitespace().any(|feature| feature == name);
+        assert!(sve.status == 0 && has("sve") && has("asimd") && !has("paca"), "{sve:#?}");
+    } else {
+        assert!(sve.status == 254 && sve.output.contains("no SVE"), "{sve:#?}");
+    }
+    let nosuch = find(outcomes, "nosuch");
+    assert!(nosuch.status == 254 && nosuch.output.contains("pmu=, pauth=, sve="), "{nosuch:#?}");
     let report = find(outcomes, "report");
     assert!(report.status == 124 && report.output.contains("GICv3 of the kernel"), "{report:#?}");
     assert!(report.output.contains("TTBR1_EL1"), "{report:#?}");
@@ -178,7 +193,7 @@ fn check_linux(outcomes: &[Outcome]) {
 #[ignore = "needs the program for arm64: cargo xtask nested"]
 fn short_linux_and_bare_metal_guests() {
     let jobs: Vec<Job> = linux_jobs().into_iter().chain(bare_metal_jobs()).collect();
-    let outcomes = host("max,pauth-impdef=on", "bookworm").run(&jobs, LIMIT);
+    let outcomes = host(HOST, "bookworm").run(&jobs, LIMIT);
     println!("{outcomes:#?}");
     check_linux(&outcomes);
     check_bare_metal(&outcomes);
@@ -187,8 +202,8 @@ fn short_linux_and_bare_metal_guests() {
 #[test]
 #[ignore = "needs the program for arm64: cargo xtask nested"]
 fn short_saved_state_and_bad_input() {
-    let outcomes = host("max,pauth-impdef=on", "bookworm").run(&state_jobs(), LIMIT);
-    check_state(&outcomes);
+    let outcomes = host(HOST, "bookworm").run(&state_jobs(), LIMIT);
+    check_state(&outcomes, HOST);
 }
 
 /// An older processor (no VHE, no PAuth, KPTI) and a newer kernel.
@@ -200,7 +215,7 @@ fn other_hosts() {
         let outcomes = host(cpu, suite).run(&jobs, 2 * LIMIT);
         check_linux(&outcomes);
         check_bare_metal(&outcomes);
-        check_state(&outcomes);
+        check_state(&outcomes, cpu);
     }
 }
 

@@ -213,6 +213,8 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
     pub engine: EngineChoice,
     /// The processor that the guest sees: max, cortex-a72, ... (`--cpu help` lists them)
+    ///
+    /// With KVM it is the host's; pmu=off, pauth=off and sve=on after a comma choose its features.
     #[arg(long, value_name = "MODEL", default_value = "max")]
     pub cpu: String,
     /// Use this device tree instead of the built one (memory, chosen and initrd are filled in)

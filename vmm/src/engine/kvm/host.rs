@@ -14,6 +14,7 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use super::gic::KernelGic;
 use super::kick::{self, Kick};
+use super::options::CpuOptions;
 use super::registers;
 use super::vcpu::KvmVcpu;
 use crate::engine::{Engine, Setup, Vcpu, Vm};
@@ -145,11 +146,16 @@ impl Engine for Kvm {
     }
 
     fn cpu(&self, name: &str) -> Result<CpuConfig, Failure> {
-        let mut config = crate::engine::emu::cpu_model(name)?;
+        let (base, options) = CpuOptions::parse(name).map_err(|e| Failure::usage(format!("--cpu {name}: {e}")))?;
+        let mut config = crate::engine::emu::cpu_model(base)?;
+        if base != name {
+            // A machine that is loaded has to have the same.
+            config.model = format!("{},{}", config.model, name.split_once(',').map_or("", |(_, rest)| rest));
+        }
         // The guest sees the host's processor, but performance monitors only if KVM has them.
         let shift = 8;
         config.id[ID_AA64DFR0] &= !(0xf << shift);
-        if self.kvm.check_extension(Cap::ArmPmuV3) {
+        if options.pmu && self.kvm.check_extension(Cap::ArmPmuV3) {
             config.id[ID_AA64DFR0] |= 1 << shift;
         }
         Ok(config)

@@ -18,9 +18,12 @@ mod host;
 mod its;
 #[cfg(target_arch = "aarch64")]
 mod kick;
+mod options;
 mod registers;
 #[cfg(target_arch = "aarch64")]
 mod state;
+#[cfg(target_arch = "aarch64")]
+mod sve;
 #[cfg(target_arch = "aarch64")]
 mod vcpu;
 

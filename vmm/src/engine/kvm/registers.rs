@@ -8,6 +8,8 @@ const ARM64: u64 = 0x6000_0000_0000_0000;
 const U32: u64 = 0x0020_0000_0000_0000;
 const U64: u64 = 0x0030_0000_0000_0000;
 const U128: u64 = 0x0040_0000_0000_0000;
+const U2048: u64 = 0x0080_0000_0000_0000;
+const SVE: u64 = 0x0015 << 16;
 const CORE: u64 = 0x0010 << 16;
 const SYSTEM: u64 = 0x0013 << 16;
 
@@ -39,6 +41,20 @@ pub const fn x(n: u64) -> u64 {
 /// V0 to V31.
 pub const fn v(n: u64) -> u64 {
     core(U128, offset::V + n * 16)
+}
+/// Z0 to Z31, in the greatest length that there is.
+pub const fn z(n: u64) -> u64 {
+    ARM64 | U2048 | SVE | n << 5
+}
+/// Bytes of a [`z`].
+pub const Z_BYTES: usize = 256;
+/// True for vectors, predicates, and the lengths of vectors.
+pub const fn is_sve(id: u64) -> bool {
+    id & 0xff00_0000_00ff_0000 == ARM64 | SVE
+}
+/// Bytes of a register.
+pub const fn bytes(id: u64) -> usize {
+    1 << (id >> 52 & 0xf)
 }
 /// SP_EL0.
 pub const SP_EL0: u64 = core(U64, offset::SP_EL0);
@@ -147,6 +163,10 @@ mod tests {
         assert_eq!((x(0), PC), (0x6030_0000_0010_0000, 0x6030_0000_0010_0040));
         assert_eq!((SP_EL0, PSTATE), (0x6030_0000_0010_003e, 0x6030_0000_0010_0042));
         assert_eq!((SP_EL1, PHYSICAL_COUNT), (0x6030_0000_0010_0044, 0x6030_0000_0013_df01));
+        assert_eq!((z(0), z(31)), (0x6080_0000_0015_0000, 0x6080_0000_0015_03e0));
+        // A predicate, and KVM_REG_ARM64_SVE_VLS.
+        assert_eq!((bytes(z(0)), bytes(0x6050_0000_0015_0400), bytes(0x6060_0000_0015_ffff)), (Z_BYTES, 32, 64));
+        assert!(is_sve(z(1)) && is_sve(0x6060_0000_0015_ffff) && !is_sve(MIDR) && !is_sve(v(0)));
         assert_eq!((v(0), FPSR, FPCR), (0x6040_0000_0010_0054, 0x6020_0000_0010_00d4, 0x6020_0000_0010_00d5));
     }
 

@@ -9,7 +9,7 @@ use kvm_ioctls::VcpuFd;
 use super::registers::{self, Saved};
 
 /// Most registers that kvm-bindings has room for; kernels list about 250 without SVE.
-const MAX_REGISTERS: usize = 500;
+pub(super) const MAX_REGISTERS: usize = 500;
 
 /// The registers of one vCPU. All calls are from its own thread.
 pub(super) struct Registers<'a>(pub(super) &'a VcpuFd);
@@ -44,7 +44,11 @@ impl Registers<'_> {
 
     fn get_vector(&self, n: u64) -> Result<[u64; 2], kvm_ioctls::Error> {
         let mut bytes = [0u8; 16];
-        self.0.get_one_reg(registers::v(n), &mut bytes)?;
+        match self.0.get_one_reg(registers::v(n), &mut bytes) {
+            // With SVE there is only the whole vector.
+            Err(error) if is_unknown(&error) => return self.get_z(n),
+            other => other?,
+        };
         let value = u128::from_le_bytes(bytes);
         Ok([value as u64, (value >> 64) as u64])
     }
@@ -105,7 +109,11 @@ impl Registers<'_> {
         for (n, [low, high]) in (0u64..).zip(&state.v) {
             if before.and_then(|before| before.v.get(n as usize)) != Some(&[*low, *high]) {
                 let value = u128::from(*low) | u128::from(*high) << 64;
-                self.0.set_one_reg(registers::v(n), &value.to_le_bytes()).map_err(core)?;
+                match self.0.set_one_reg(registers::v(n), &value.to_le_bytes()) {
+                    // As above.
+                    Err(error) if is_unknown(&error) => self.set_z(n, [*low, *high]).map_err(core)?,
+                    other => other.map(drop).map_err(core)?,
+                }
             }
         }
         if before.map(|before| before.fp) != Some(state.fp) {

@@ -13,6 +13,7 @@ use super::assist::Assistant;
 use super::gic_state::CpuInterface;
 use super::host::KvmVm;
 use super::kick::{Armed, Kick};
+use super::options::CpuOptions;
 use super::registers;
 use super::state::Registers;
 use crate::engine::{Stop, Vcpu};
@@ -68,6 +69,8 @@ struct SavedVcpu {
     common: VcpuState,
     #[serde(default)]
     kvm: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    sve: BTreeMap<String, String>,
 }
 
 impl KvmVcpu {
@@ -81,6 +84,11 @@ impl KvmVcpu {
         let features = features(index, &vm)?;
         fd.vcpu_init(&features)
             .map_err(|e| Failure::backend(format!("--engine kvm: the kernel does not start vCPU {index}: {e}")))?;
+        let sve = KVM_ARM_VCPU_SVE;
+        if features.features[0] >> sve & 1 != 0 {
+            // From here on vectors have the lengths that the host has.
+            fd.vcpu_finalize(&(sve as libc::c_int)).map_err(|e| Failure::backend(format!("--engine kvm: SVE: {e}")))?;
+        }
         check_model(&fd, &vm)?;
         Ok(KvmVcpu {
             armed: kick.arm(&mut fd),
@@ -256,7 +264,7 @@ impl KvmVcpu {
         let interface = self.vm.gic.cpu_interface(self.index).map_err(|e| format!("the CPU interface: {e}"))?;
         let interface = serde_json::to_value(interface).map_err(|e| e.to_string())?;
         common.gic = serde_json::from_value(interface).map_err(|e| e.to_string())?;
-        Ok(SavedVcpu { common, kvm: registers.read_own()? })
+        Ok(SavedVcpu { common, kvm: registers.read_own()?, sve: registers.read_sve()? })
     }
 
     fn try_load(&mut self, saved: &SavedVcpu) -> Result<(), String> {
@@ -281,6 +289,7 @@ impl KvmVcpu {
         let registers = Registers(&self.fd);
         registers.write_own(&saved.kvm)?;
         registers.write(state, None)?;
+        registers.write_sve(&saved.sve)?;
         registers.set_serror(state.serror)?;
         let interface = serde_json::to_value(state.gic.sanitized()).map_err(|e| e.to_string())?;
         let interface: CpuInterface = serde_json::from_value(interface).map_err(|e| e.to_string())?;
@@ -314,7 +323,14 @@ fn features(index: usize, vm: &KvmVm) -> Result<kvm_vcpu_init, Failure> {
     if crate::engine::emu::has_pmu(&vm.setup.cpu) {
         want(KVM_ARM_VCPU_PMU_V3);
     }
-    if vm.fd.check_extension(Cap::ArmPtrAuthAddress) && vm.fd.check_extension(Cap::ArmPtrAuthGeneric) {
+    let (_, options) = CpuOptions::parse(&vm.setup.cpu.model).map_err(Failure::internal)?;
+    if options.sve {
+        if !vm.fd.check_extension(Cap::ArmSve) {
+            return Err(Failure::usage("--cpu: sve=on: this host's KVM has no SVE; leave it out"));
+        }
+        want(KVM_ARM_VCPU_SVE);
+    }
+    if options.pauth && vm.fd.check_extension(Cap::ArmPtrAuthAddress) && vm.fd.check_extension(Cap::ArmPtrAuthGeneric) {
         want(KVM_ARM_VCPU_PTRAUTH_ADDRESS);
         want(KVM_ARM_VCPU_PTRAUTH_GENERIC);
     }
@@ -324,7 +340,7 @@ fn features(index: usize, vm: &KvmVm) -> Result<kvm_vcpu_init, Failure> {
 /// A processor asked for by name has to be the host's: KVM shows no other.
 fn check_model(fd: &VcpuFd, vm: &KvmVm) -> Result<(), Failure> {
     let config = &vm.setup.cpu;
-    if matches!(config.model.as_str(), "max" | "host") {
+    if matches!(config.model.split(',').next(), Some("max" | "host")) {
         return Ok(());
     }
     let midr =
