@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use devices::gic::its::linked::LinkedTables;
 use devices::memory::GuestMemory;
 use devices::{Gic, Its, MmioDevice};
 use vm_memory::{Bytes as _, GuestAddress};
@@ -78,11 +79,24 @@ pub fn its(data: &[u8]) {
             6 => bytes.u8().map(|n| {
                 let vcpu = usize::from(n & 1);
                 if let Some((priority, intid)) = offers.get(vcpu, 1) {
-                    assert!(priority & 7 == 0 && (8192..16384).contains(&intid));
+                    assert!(priority & 7 == 0 && (8192..65536).contains(&intid));
                     assert!(gic.acknowledge(vcpu, intid), "what is offered can be taken");
                     assert_ne!(offers.get(vcpu, 1).map(|o| o.1), Some(intid), "once");
                 }
             }),
+            // Seldom: every device and event is looked at.
+            _ if kind & 0x78 == 0x78 => {
+                let registers = its.save();
+                let baser = |n: usize| registers["state"]["baser"][n].as_u64().expect("a number");
+                let tables = LinkedTables { memory: &memory, baser: [baser(0), baser(1)] };
+                if tables.link().is_ok() {
+                    tables.unlink();
+                }
+                bytes.u8().map(|n| match n & 1 {
+                    0 => tables.clear_devices(),
+                    _ => drop(tables.clear_events()),
+                })
+            }
             _ => {
                 let saved = (its.save(), gic.redistributors().save());
                 its.load(&saved.0).expect("what was saved can be loaded");
