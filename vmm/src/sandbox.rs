@@ -38,6 +38,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_epoll_ctl,
     libc::SYS_fallocate,
     libc::SYS_fdatasync,
+    libc::SYS_fstat,
     libc::SYS_fsync,
     libc::SYS_lseek,
     libc::SYS_pread64,
@@ -66,8 +67,6 @@ const ALLOWED: &[libc::c_long] = &[
 const REFUSED: &[libc::c_long] = &[
     libc::SYS_openat,
     libc::SYS_readlinkat,
-    libc::SYS_newfstatat,
-    libc::SYS_statx,
     libc::SYS_getcwd,
     #[cfg(target_arch = "x86_64")] // arm64 has none of these
     libc::SYS_open,
@@ -76,6 +75,9 @@ const REFUSED: &[libc::c_long] = &[
     #[cfg(target_arch = "x86_64")] // as above
     libc::SYS_stat,
 ];
+
+/// Looking at a file by its name is refused, by its descriptor (AT_EMPTY_PATH) allowed: the call, and where its flags are.
+const BY_NAME: [(libc::c_long, u8); 2] = [(libc::SYS_newfstatat, 3), (libc::SYS_statx, 2)];
 
 /// Requests to an open /dev/kvm, virtual machine, vCPU or device of one: KVMIO in bits 15:8.
 const KVM_REQUESTS: (u64, u64) = (0xff00, 0xae00);
@@ -177,10 +179,16 @@ impl Sandbox {
     fn with_action(needs: Needs, otherwise: SeccompAction) -> Result<Sandbox, Failure> {
         let any = |calls: &[libc::c_long]| calls.iter().map(|&call| (call, Vec::new())).collect::<BTreeMap<_, _>>();
         let refuse = SeccompAction::Errno(libc::EACCES as u32);
-        let first = compile(any(REFUSED), SeccompAction::Allow, refuse)?;
+        let mut refused = any(REFUSED);
+        let by_descriptor = libc::AT_EMPTY_PATH as u64;
+        for (call, flags) in BY_NAME {
+            refused.insert(call, vec![masked(flags, by_descriptor, 0)?]);
+        }
+        let first = compile(refused, SeccompAction::Allow, refuse)?;
         let mut listed = conditional(needs)?;
         listed.extend(any(ALLOWED));
         listed.extend(any(REFUSED));
+        listed.extend(BY_NAME.map(|(call, _)| (call, Vec::new())));
         let second = compile(listed, otherwise, SeccompAction::Allow)?;
         Ok(Sandbox(Arc::new([first, second])))
     }
