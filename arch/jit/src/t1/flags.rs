@@ -147,6 +147,12 @@ impl Builder<'_> {
         host.is_some() && recipe.is_none() && !env && carry.is_none() && self.flags_live_out()
     }
 
+    /// True if an instruction may change EFLAGS at no cost: nothing that is wanted is in them.
+    #[must_use]
+    pub fn eflags_free(&self) -> bool {
+        !self.flags_live_out() || self.flags.host.is_none() && self.flags.fp_host.is_none()
+    }
+
     /// Put C away, if nothing else of the flags is wanted behind this instruction and C is in EFLAGS.
     fn store_carry(&mut self) -> bool {
         let only_c = self.info.get(self.i).is_some_and(|i| i.flags_out == ONLY_C);

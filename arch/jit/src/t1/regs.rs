@@ -187,6 +187,12 @@ impl Builder<'_> {
         if sz == Sz::Q { self.load_x(dst, reg) } else { self.load_w(dst, reg) }
     }
 
+    /// Memory home of `reg`, if an operation on 64 bits is best done there: `reg` is not pinned and is both its destination and its first operand.
+    #[must_use]
+    pub fn in_place(&self, sz: Sz, rd: u8, rn: u8) -> Option<Mem> {
+        (sz == Sz::Q && rd == rn && rd != ZR && pin(rd).is_none()).then(|| home(rd))
+    }
+
     /// As [`Builder::load_sz`] where the bits above `sz` do not matter: nothing to do if `dst` already is `reg`.
     pub fn load_low(&mut self, sz: Sz, dst: Gpr, reg: u8) {
         if pin(reg) != Some(dst) {

@@ -4,7 +4,7 @@ use isa::insn::{
     AluUn, BitfieldOp, CondSelectOp, DataOp2, Extend, Insn, LogicalOp, MoveWideOp, Shift as ArmShift, Size,
 };
 
-use crate::asm::{Alu, Cc, Gpr, Mem, Rm, Section, Shift, Sz, Unary, VLen, Xmm, ops};
+use crate::asm::{Alu, Cc, Gpr, Lock, Mem, Rm, Section, Shift, Sz, Unary, VLen, Xmm, ops};
 use crate::constants::BIT_REVERSE;
 use crate::t1::builder::Builder;
 use crate::t1::flags::{Op2, Polarity, Recipe, RecipeOp, from_nzcv};
@@ -90,6 +90,12 @@ fn add_sub_imm(b: &mut Builder<'_>, sf: bool, sub: bool, setflags: bool, rd: u8,
     if !setflags {
         let rd = or_sp(rd);
         let aligned = b.sp_aligned && rn == SP && imm % 16 == 0;
+        if let Some(m) = b.in_place(sz, rd, rn)
+            && b.eflags_free()
+        {
+            b.begin(&[rd], true);
+            return b.a.alu_imm(if sub { Alu::Sub } else { Alu::Add }, sz, m, imm);
+        }
         b.begin(&[rd], false);
         let n = b.r(rn, RAX);
         let d = b.d(rd, RAX);
@@ -105,10 +111,15 @@ fn add_sub_imm(b: &mut Builder<'_>, sf: bool, sub: bool, setflags: bool, rd: u8,
     if rd == ZR {
         return b.flags_by(recipe);
     }
-    let d = b.d(rd, RAX);
-    b.load_low(sz, d, rn);
-    b.a.alu_imm(if sub { Alu::Sub } else { Alu::Add }, sz, d, imm);
-    b.set(rd, d);
+    let op = if sub { Alu::Sub } else { Alu::Add };
+    if let Some(m) = b.in_place(sz, rd, rn) {
+        b.a.alu_imm(op, sz, m, imm);
+    } else {
+        let d = b.d(rd, RAX);
+        b.load_low(sz, d, rn);
+        b.a.alu_imm(op, sz, d, imm);
+        b.set(rd, d);
+    }
     b.flags_in_host(if sub { Polarity::Sub } else { Polarity::Add });
     if rd != rn {
         b.flags.recipe = Some(recipe);
@@ -138,6 +149,25 @@ fn shifted(b: &mut Builder<'_>, sz: Sz, (shift, amount): (ArmShift, u8), rm: u8,
 /// `rd = rn op src` by a two-operand instruction, with `src` possibly in RCX and possibly equal to the destination.
 /// EFLAGS are those of the operation.
 fn two_operand(b: &mut Builder<'_>, op: Alu, sz: Sz, rd: u8, rn: u8, src: Rm) {
+    if let Some(m) = b.in_place(sz, rd, rn) {
+        let by = match src {
+            Rm::Reg(r) => Gpr(r),
+            Rm::Mem(from) => {
+                b.a.load(sz, RCX, from);
+                RCX
+            }
+        };
+        return b.a.alu_mr(Lock::No, op, sz, m, by);
+    }
+    let commutes = matches!(op, Alu::Add | Alu::Adc | Alu::And | Alu::Or | Alu::Xor);
+    if commutes
+        && rn != ZR
+        && let Some(m) = b.in_place(sz, rd, rd)
+        && src == Rm::Mem(m)
+    {
+        let by = b.r(rn, RCX);
+        return b.a.alu_mr(Lock::No, op, sz, m, by);
+    }
     let pinned = pin(rd);
     let overlaps = pinned.is_some_and(|d| src == Rm::Reg(d.0)) && pin(rn) != pinned;
     let d = if overlaps { RAX } else { pinned.unwrap_or(RAX) };
@@ -299,6 +329,17 @@ fn fits(sz: Sz, imm: u64) -> Option<i32> {
     i32::try_from(imm.cast_signed()).ok()
 }
 
+/// `rd = rn op imm`.
+fn by_immediate(b: &mut Builder<'_>, op: Alu, sz: Sz, rd: u8, rn: u8, imm: i32) {
+    if let Some(m) = b.in_place(sz, rd, rn) {
+        return b.a.alu_imm(op, sz, m, imm);
+    }
+    let d = b.d(rd, RAX);
+    b.load_low(sz, d, rn);
+    b.a.alu_imm(op, sz, d, imm);
+    b.set(rd, d);
+}
+
 fn logical_imm(b: &mut Builder<'_>, sz: Sz, op: LogicalOp, setflags: bool, rd: u8, rn: u8, imm: u64) {
     if setflags {
         b.begin_def();
@@ -308,10 +349,7 @@ fn logical_imm(b: &mut Builder<'_>, sz: Sz, op: LogicalOp, setflags: bool, rd: u
             return b.flags_by(Recipe { op: RecipeOp::Test, sz, a: rn, b: Op2::Imm(i) });
         }
         if let Some(i) = fits(sz, imm) {
-            let d = b.d(rd, RAX);
-            b.load_low(sz, d, rn);
-            b.a.alu_imm(Alu::And, sz, d, i);
-            b.set(rd, d);
+            by_immediate(b, Alu::And, sz, rd, rn, i);
         } else {
             b.a.mov_imm(RCX, imm);
             two_operand(b, Alu::And, sz, rd, rn, RCX.into());
@@ -348,10 +386,7 @@ fn logical_imm(b: &mut Builder<'_>, sz: Sz, op: LogicalOp, setflags: bool, rd: u
         LogicalOp::Eor => Alu::Xor,
     };
     if let Some(i) = fits(sz, imm) {
-        let d = b.d(rd, RAX);
-        b.load_low(sz, d, rn);
-        b.a.alu_imm(alu, sz, d, i);
-        b.set(rd, d);
+        by_immediate(b, alu, sz, rd, rn, i);
     } else {
         b.a.mov_imm(RCX, imm);
         two_operand(b, alu, sz, rd, rn, RCX.into());
@@ -498,18 +533,14 @@ fn bitfield(b: &mut Builder<'_>, sf: bool, op: BitfieldOp, rd: u8, rn: u8, immr:
         return b.set(rd, d);
     }
     b.begin(&[rd], true);
-    if op != BitfieldOp::Insert {
+    if let Some((op, count)) = shift {
+        if let Some(m) = b.in_place(sz, rd, rn) {
+            return b.a.shift_imm(op, sz, m, count);
+        }
         let d = b.d(rd, RAX);
-        if imms == top {
-            b.load_low(sz, d, rn);
-            b.a.shift_imm(if op == BitfieldOp::Signed { Shift::Sar } else { Shift::Shr }, sz, d, immr);
-            return b.set(rd, d);
-        }
-        if op == BitfieldOp::Unsigned && imms + 1 == immr {
-            b.load_low(sz, d, rn);
-            b.a.shift_imm(Shift::Shl, sz, d, top - imms);
-            return b.set(rd, d);
-        }
+        b.load_low(sz, d, rn);
+        b.a.shift_imm(op, sz, d, count);
+        return b.set(rd, d);
     }
     let (left, right) = isa::operand::bitfield_shifts(sf, immr, imms);
     if op != BitfieldOp::Insert {
@@ -806,12 +837,13 @@ fn cond_select(b: &mut Builder<'_>, sz: Sz, op: CondSelectOp, cond: isa::insn::C
     if rn == ZR && rm == ZR && matches!(op, CondSelectOp::Csinc | CondSelectOp::Csinv) {
         // CSET, CSETM.
         b.a.setcc(cc.not(), RAX);
-        b.a.movzx(Sz::B, RAX, RAX);
+        let d = b.d(rd, RAX);
+        b.a.movzx(Sz::B, d, RAX);
         if op == CondSelectOp::Csinv {
-            b.a.unary(Unary::Not, sz, RAX);
-            b.a.lea(sz, RAX, Mem::b(RAX, 1));
+            b.a.unary(Unary::Not, sz, d);
+            b.a.lea(sz, d, Mem::b(d, 1));
         }
-        return b.set(rd, RAX);
+        return b.set(rd, d);
     }
     b.load_sz(sz, RAX, rm);
     match op {

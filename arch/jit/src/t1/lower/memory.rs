@@ -2,7 +2,7 @@
 
 use isa::insn::{AddrMode, Extend, Insn, LoadExt, Size};
 
-use crate::asm::{Gpr, Mem, Shift, Sz};
+use crate::asm::{Alu, Gpr, Mem, Shift, Sz};
 use crate::t1::builder::Builder;
 use crate::t1::mem::Access;
 use crate::t1::regs::{SP, ZR, or_sp, pin};
@@ -98,10 +98,13 @@ pub(super) fn write_back(b: &mut Builder<'_>, mode: AddrMode, rn: u8, offset: i6
     }
     let base = or_sp(rn);
     let disp = i32::try_from(offset).unwrap_or(0);
-    let d = b.d(base, RAX);
-    b.load_x(d, base);
-    b.a.lea(Sz::Q, d, Mem::b(d, disp));
-    b.set(base, d);
+    if let Some(m) = b.in_place(Sz::Q, base, base) {
+        // The check has had EFLAGS.
+        b.a.alu_imm(Alu::Add, Sz::Q, m, disp);
+    } else {
+        let d = b.d(base, RAX);
+        b.a.lea(Sz::Q, d, Mem::b(d, disp));
+    }
     if base == SP && offset % 16 != 0 {
         b.sp_aligned = false;
     }
