@@ -15,7 +15,7 @@ pub use unpack::UnpackError;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::debian::{Archive, ArchiveOptions, DebianError, Package};
 use crate::files::ScratchDirectory;
 use crate::format::disk;
 use crate::kernel::{self, GuestKernel, KernelError};
+use crate::load::{self, LoadError};
 use crate::lock::{Lock, LockError, LockedPackage, LockedSource, VERSION};
 use crate::progress::Progress;
 use crate::recipe::{Recipe, RecipeError};
@@ -62,6 +63,9 @@ pub enum BuildError {
     /// The recipe cannot be used.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+    /// The system to begin with cannot be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// The operating system refused.
     #[error("Cannot make the image")]
     Io(#[from] io::Error),
@@ -80,6 +84,8 @@ pub struct BuildOptions {
     pub epoch: Option<u64>,
     /// The name of the system.
     pub hostname: String,
+    /// The system to begin with, a tar or cpio archive or an OCI layout, in place of packages.
+    pub from_tar: Option<PathBuf>,
     /// What is done beside installing packages.
     pub recipe: Recipe,
     /// Make exactly what this lock file says.
@@ -103,6 +109,7 @@ impl BuildOptions {
             kernel: kernel::CLOUD_KERNEL.to_owned(),
             epoch: None,
             hostname: "localhost".to_owned(),
+            from_tar: None,
             recipe: Recipe::default(),
             locked: None,
             cpus: 2,
@@ -122,8 +129,17 @@ impl BuildOptions {
     /// # Errors
     /// [`RecipeError`].
     pub fn recipe_hash(&self) -> Result<String, RecipeError> {
+        let base = match &self.from_tar {
+            None => String::new(),
+            Some(path) => {
+                let failed = |source| RecipeError::File { path: path.clone(), source };
+                let name = if path.is_dir() { path.join("index.json") } else { path.clone() };
+                let sum = std::fs::File::open(&name).and_then(|mut file| crate::format::hash(&mut file));
+                format!("from {}\n", sum.map_err(failed)?.0)
+            }
+        };
         let text = format!(
-            "include {:?}\nexclude {:?}\nsuites {:?}\ncomponents {:?}\nhostname {:?}\n{}",
+            "{base}include {:?}\nexclude {:?}\nsuites {:?}\ncomponents {:?}\nhostname {:?}\n{}",
             self.request.include,
             self.request.exclude,
             self.archive.suites,
@@ -176,7 +192,10 @@ pub fn build(
 
 /// Chooses the packages.
 fn new_lock(options: &BuildOptions, archive: &Archive) -> Result<Lock, BuildError> {
-    let selection = resolve::resolve(archive, &options.request)?;
+    let selection = match options.from_tar {
+        None => resolve::resolve(archive, &options.request)?,
+        Some(_) => Selection::default(),
+    };
     let sources: Vec<LockedSource> = archive.sources().iter().map(LockedSource::new).collect();
     let newest = archive.sources().iter().map(|source| source.date).max().unwrap_or_default();
     let mut build_packages = kernel::packages(archive, &options.kernel)?;
@@ -358,6 +377,9 @@ impl Build<'_> {
         left_to_dpkg: &BTreeSet<String>,
         epoch: i64,
     ) -> Result<(Tree, Plan), BuildError> {
+        if let Some(path) = &self.options.from_tar {
+            return self.begin_with(path, epoch);
+        }
         let base: Vec<String> =
             self.lock.packages.iter().filter(|package| package.base).map(|package| package.name.clone()).collect();
         let is_base = |name: &String| base.contains(name);
@@ -399,5 +421,13 @@ impl Build<'_> {
             debs.push(format!("{name}.deb"));
         }
         Ok((tree, plan))
+    }
+
+    /// A system that is there already: nothing is to be installed.
+    fn begin_with(&self, path: &Path, epoch: i64) -> Result<(Tree, Plan), BuildError> {
+        let (_, mut tree) = load::load(path, &self.spool)?;
+        skeleton::prepare_existing(&mut tree, &self.spool, epoch)?;
+        self.options.recipe.prepare(&mut tree, &self.spool, epoch)?;
+        Ok((tree, Plan { epoch: self.lock.epoch, ..Plan::default() }))
     }
 }

@@ -13,8 +13,6 @@ use crate::progress::Progress;
 
 /// Greatest size of what is taken out of a package.
 const MAX_CONTENTS: u64 = 512 << 20;
-/// How the path of a kernel begins.
-const IMAGE: &str = "boot/vmlinuz-";
 /// The package whose dependency is the newest cloud kernel.
 pub const CLOUD_KERNEL: &str = "linux-image-cloud-arm64";
 
@@ -91,8 +89,8 @@ pub fn packages(archive: &Archive, name: &str) -> Result<Vec<Package>, KernelErr
         // A package with a kernel of its own.
         None => meta,
     };
-    // Newer packages have the modules apart.
-    let apart = |name: &&str| name.starts_with("linux-modules-");
+    // Newer packages have the modules apart, and still newer ones the image too.
+    let apart = |name: &&str| name.starts_with("linux-modules-") || name.starts_with("linux-binary-");
     let apart: Vec<&str> = kernel.depends.iter().flatten().map(|one| one.name.as_str()).filter(apart).collect();
     let mut packages = Vec::new();
     for name in apart {
@@ -110,12 +108,18 @@ pub fn read(archive: &Archive, packages: &[Package], progress: &dyn Progress) ->
     let package = packages.first().map(|package| package.name.clone()).unwrap_or_default();
     let mut files = Vec::new();
     for package in packages {
-        files.extend(read_files(archive, package, |name| is_image(name) || modules::is_useful(name), progress)?);
+        files.extend(read_files(
+            archive,
+            package,
+            |name| image_version(name).is_some() || modules::is_useful(name),
+            progress,
+        )?);
     }
-    let (images, modules): (Vec<DebFile>, Vec<DebFile>) = files.into_iter().partition(|file| is_image(&file.name));
+    let (images, modules): (Vec<DebFile>, Vec<DebFile>) =
+        files.into_iter().partition(|file| image_version(&file.name).is_some());
     let missing = || KernelError::Missing { package: package.clone(), what: "boot/vmlinuz" };
     let image = images.into_iter().next().ok_or_else(missing)?;
-    let version = image.name.trim_start_matches(IMAGE).to_owned();
+    let version = image_version(&image.name).unwrap_or_default().to_owned();
     let modules = ModuleSet::of_files(Path::new(&package), modules, &version)
         .map_err(|source| KernelError::Module { package: package.clone(), source })?;
     Ok(GuestKernel { package, version, image: image.contents, modules })
@@ -142,8 +146,13 @@ pub fn boot_loader(archive: &Archive, package: &Package, progress: &dyn Progress
     Ok(files.into_iter().next().ok_or_else(missing)?.contents)
 }
 
-fn is_image(name: &str) -> bool {
-    name.starts_with(IMAGE)
+/// The version of the kernel that a file of a package is; nothing for other files.
+fn image_version(name: &str) -> Option<&str> {
+    let beside_modules = || {
+        let name = name.strip_prefix("usr/").unwrap_or(name).strip_prefix("lib/modules/")?;
+        name.strip_suffix("/vmlinuz").filter(|version| !version.contains('/'))
+    };
+    name.strip_prefix("boot/vmlinuz-").or_else(beside_modules)
 }
 
 /// The wanted files of a package.
@@ -158,4 +167,17 @@ fn read_files(
     let files = deb::read_files(&path, wanted, MAX_CONTENTS);
     progress.end();
     Ok(files?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_known_by_their_places() {
+        assert_eq!(image_version("boot/vmlinuz-6.1.0-50-cloud-arm64"), Some("6.1.0-50-cloud-arm64"));
+        assert_eq!(image_version("usr/lib/modules/7.2.13/vmlinuz"), Some("7.2.13"));
+        assert_eq!(image_version("usr/lib/modules/7.2.13/kernel/vmlinuz"), None);
+        assert_eq!(image_version("boot/config-6.1"), None);
+    }
 }

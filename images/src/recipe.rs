@@ -75,6 +75,8 @@ pub struct Recipe {
     /// Packages that must not be taken.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// The system to begin with in place of packages, relative to the recipe.
+    pub from_tar: Option<PathBuf>,
     /// The name of the system.
     pub hostname: Option<String>,
     /// The language of the system, such as `de_DE.UTF-8`.

@@ -59,6 +59,19 @@ pub(super) fn prepare(
     file("etc/apt/sources.list", &lock.sources.iter().map(source).collect::<String>(), 0o644)
 }
 
+/// What the guest needs in a system that was made elsewhere.
+pub(super) fn prepare_existing(tree: &mut Tree, spool: &Spool, epoch: i64) -> io::Result<()> {
+    for name in ["dev", "proc", "sys", "tmp"] {
+        if tree.get(name.as_bytes()).is_none() {
+            let mode = if name == "tmp" { 0o1777 } else { 0o755 };
+            tree.insert(name.as_bytes(), Inode::new(Kind::Directory, mode, epoch));
+        }
+    }
+    let deny = Inode::new(Kind::File(spool.put(DENY_SERVICES.as_bytes())?), 0o755, epoch);
+    tree.insert(b"usr/sbin/policy-rc.d", deny);
+    Ok(())
+}
+
 /// Puts a package where dpkg in the guest finds it.
 pub(super) fn add_deb(
     tree: &mut Tree,

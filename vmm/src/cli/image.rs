@@ -155,6 +155,9 @@ pub struct BuildOptionArgs {
     /// Packages that must not be taken (repeatable)
     #[arg(long, value_name = "PKG,...", value_delimiter = ',')]
     pub exclude: Vec<String>,
+    /// Begin with this system (a tar or cpio archive, or an OCI layout) in place of packages: for a recipe's files, users and script
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["include", "exclude", "variant"])]
+    pub from_tar: Option<PathBuf>,
     /// A mirror, such as https://mirror.example/debian (repeatable: tried in turn; default: the one of this host's apt)
     #[arg(long, value_name = "URL")]
     pub mirror: Vec<String>,

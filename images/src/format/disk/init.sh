@@ -21,22 +21,21 @@ for word in $(cat /proc/cmdline); do
     --) break ;;
     esac
 done
-uuid=${root#UUID=}
 
 find_root() {
     case $root in
-    UUID=*) blkid 2>/dev/null | grep -iF "UUID=\"$uuid\"" | cut -d: -f1 | head -n 1 ;;
+    UUID=* | LABEL=*) findfs "$root" 2>/dev/null ;;
     *) [ -b "$root" ] && echo "$root" ;;
     esac
 }
 tries=0
-while device=$(find_root) && [ -z "$device" ] && [ "$tries" -lt 100 ]; do
+while device=$(find_root); [ -z "$device" ] && [ "$tries" -lt 100 ]; do
     sleep 0.1
     tries=$((tries + 1))
 done
 if [ -z "$device" ] || ! mount -t ext4 -o "$mode" "$device" /root; then
     echo "The root $root cannot be mounted; there is:"
-    blkid
+    cat /proc/partitions
     exec sh
 fi
 mount --move /dev /root/dev

@@ -171,6 +171,8 @@ fn options(args: &BuildOptionArgs, cache: &Cache) -> Result<BuildOptions, Failur
     options.kernel.clone_from(&args.build_kernel);
     options.cpus = args.cpus;
     options.timeout = args.timeout;
+    let from_recipe = recipe.from_tar.as_ref().map(|path| recipe.directory.join(path));
+    options.from_tar = args.from_tar.clone().or(from_recipe);
     options.recipe = recipe;
     Ok(options)
 }
