@@ -4,6 +4,7 @@
 mod archive_files;
 mod bytes;
 mod devices_of_the_board;
+mod disk_images;
 mod firmware_files;
 mod interrupts;
 mod networks;
@@ -14,6 +15,7 @@ mod virtio_requests;
 
 pub use archive_files::archive;
 pub use devices_of_the_board::{device_state, pl011, pl031, pl061};
+pub use disk_images::disk_image;
 pub use firmware_files::{fdt, kernel};
 pub use interrupts::gic;
 pub use networks::{dhcp, nat, virtio_net};

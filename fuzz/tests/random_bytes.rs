@@ -81,6 +81,11 @@ fn archive() {
 }
 
 #[test]
+fn disk_image() {
+    run(fuzz::disk_image);
+}
+
+#[test]
 fn decoder() {
     run(fuzz::decoder);
 }
