@@ -267,7 +267,10 @@ fn large_disks(shell: &mut Shell) {
         let jobs = "--size=48M --rw=randwrite --bs=4k --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c";
         let fio = format!("fio --name=v --directory=/mnt/{disk} {jobs} --minimal >/dev/null; echo $?");
         assert_eq!(shell.long(&fio, LIMIT), "0");
-        assert_eq!(shell.long(&format!("umount /mnt/{disk}; e2fsck -fn /dev/{disk} >/tmp/fsck; echo $?"), LIMIT), "0");
+        assert_eq!(
+            shell.long(&format!("umount /mnt/{disk}; e2fsck -fn /dev/{disk} >/tmp/fsck 2>&1; echo $?"), LIMIT),
+            "0"
+        );
         // The last sector of the disk.
         let last = size / 512 - 1;
         shell.command(&format!("echo the end | dd of=/dev/{disk} bs=512 seek={last} conv=fsync,notrunc"));
@@ -311,7 +314,7 @@ fn the_long_list() {
         shell.command("(fio --name=w --directory=/mnt/vdb --size=64M --rw=randwrite --loops=1000 --fsync=8 >/dev/null &) ; sleep 3");
         shell.again("reboot -f", "root", "vmm", LIMIT);
         shell.command("mount /dev/vdb /mnt/vdb && umount /mnt/vdb");
-        assert_eq!(shell.long("e2fsck -fn /dev/vdb >/tmp/fsck; echo $?", LIMIT), "0");
+        assert_eq!(shell.long("e2fsck -fn /dev/vdb >/tmp/fsck 2>&1; echo $?", LIMIT), "0");
         healthy(&mut shell);
         assert_eq!(shell.end("systemctl poweroff").status.code(), Some(0));
         sound(&folder, &disk);
