@@ -95,9 +95,9 @@ impl Contexts {
     #[must_use]
     pub fn new(miss: u64, empty: Slot) -> Contexts {
         Contexts {
-            el1: Context::new(miss),
+            el1: Context::new(miss, empty),
             el0: Vec::new(),
-            nothing: Context::new(miss),
+            nothing: Context::new(miss, empty),
             miss,
             empty,
             current: None,
@@ -149,8 +149,8 @@ impl Contexts {
         if let Some(c) = self.current.and_then(|i| self.el0.get_mut(i)) {
             c.context.remove_pages(canonical(page), canonical(page));
         }
-        hot.l0_el0.fill(self.empty);
-        hot.l0_el1.fill(self.empty);
+        hot.l0_el0.clear(self.empty);
+        hot.l0_el1.clear(self.empty);
     }
 
     fn clear_el0_jumps(&mut self) {
@@ -169,7 +169,7 @@ impl Contexts {
 
     fn clear_el1_data(&mut self, hot: &mut Hot) {
         self.el1.clear_data();
-        hot.l0_el1.fill(self.empty);
+        hot.l0_el1.clear(self.empty);
         hot.local.count = 0;
         hot.inline.pan_open = 0;
     }
@@ -183,7 +183,7 @@ impl Contexts {
                 self.el1.remove_pages(*page, *page);
             }
             hot.local.count = 0;
-            hot.l0_el1.fill(self.empty);
+            hot.l0_el1.clear(self.empty);
         }
         if std::mem::take(&mut self.el1_local_code) {
             self.el1.clear_jumps(self.miss);
@@ -192,7 +192,7 @@ impl Contexts {
 
     fn clear_el0_slots(&mut self, hot: &mut Hot) {
         if std::mem::take(&mut self.el0_slots_used) {
-            hot.l0_el0.fill(self.empty);
+            hot.l0_el0.clear(self.empty);
         }
     }
 
@@ -201,7 +201,7 @@ impl Contexts {
         for c in &mut self.el0 {
             c.context.clear_data();
         }
-        hot.l0_el0.fill(self.empty);
+        hot.l0_el0.clear(self.empty);
         self.cleared += 1;
         self.el0_has_high = false;
         self.largest = [12; 2];
@@ -269,7 +269,7 @@ impl Contexts {
             None => {
                 self.made += 1;
                 if self.el0.len() < EL0_CONTEXTS {
-                    let context = Context::new(self.miss);
+                    let context = Context::new(self.miss, self.empty);
                     self.el0.push(El0 { space: self.space, used: 0, context, clean: self.jump_epoch });
                     self.el0.len() - 1
                 } else {
@@ -339,7 +339,7 @@ impl Contexts {
                     c.context.clear_jumps(self.miss);
                 }
                 if self.space.asid == op.asid {
-                    hot.l0_el0.fill(self.empty);
+                    hot.l0_el0.clear(self.empty);
                 }
                 // Links between pages lead to global pages only.
                 self.leave_space(hot);
@@ -365,11 +365,11 @@ impl Contexts {
                 c.context.remove_pages(first, last);
             }
             if self.el0_slots_used {
-                remove_slots(&mut hot.l0_el0, first, last, self.empty);
+                hot.l0_el0.remove(first, last, self.empty);
             }
         }
         self.el1.remove_pages(first, last);
-        remove_slots(&mut hot.l0_el1, first, last, self.empty);
+        hot.l0_el1.remove(first, last, self.empty);
         let touched = if first == last {
             self.exec.contains(&first)
         } else {
@@ -379,21 +379,5 @@ impl Contexts {
             self.clear_jumps();
         }
         Some((first, last))
-    }
-}
-
-fn remove_slots(slots: &mut [Slot], first: u64, last: u64, empty: Slot) {
-    if first == last {
-        // One page, the common case: tags compare without their top byte.
-        let same = |page: u64| (page ^ first) << 8 == 0;
-        for s in slots.iter_mut().filter(|s| same(s.rpage) | same(s.wpage)) {
-            *s = empty;
-        }
-        return;
-    }
-    for s in slots {
-        if (first..=last).contains(&canonical(s.rpage)) || (first..=last).contains(&canonical(s.wpage)) {
-            *s = empty;
-        }
     }
 }

@@ -5,13 +5,15 @@ use std::mem::offset_of;
 use cpu::{ArchState, Vcpu};
 
 use crate::machine::{Hot, JitCpu};
-use crate::tlb::{Context, Slot};
+use crate::tlb::{Context, Filled, Slot, SlotTable};
 
 /// r15 = address of the `JitCpu` + this, so that X0 to X30 and SP have displacements of one byte.
 pub const BIAS: i32 = 128;
 
-/// Slots per Exception level.
-pub const SLOTS: u32 = 512;
+/// Slots of sites that access with EL0's rights; a power of two, as [`SLOTS_EL1`].
+pub const SLOTS_EL0: u32 = 4096;
+/// Slots of sites that access with EL1's rights.
+pub const SLOTS_EL1: u32 = 2048;
 /// Bytes of one slot.
 pub const SLOT_BYTES: u32 = size_of::<Slot>() as u32;
 /// Fields of a slot.
@@ -21,8 +23,8 @@ pub const SLOT_WPAGE: i32 = offset_of!(Slot, wpage) as i32;
 /// From a page of a slot to its addend.
 pub const PAGE_TO_ADDEND: i32 = offset_of!(Slot, raddend) as i32 - SLOT_RPAGE;
 const _: () = assert!(SLOT_WPAGE + PAGE_TO_ADDEND == offset_of!(Slot, waddend) as i32);
-// The cold path passes a slot's displacement as an unsigned number.
-const _: () = assert!(L0_EL0 > 0 && L0_EL1 > 0);
+// The cold path passes a slot's number in 24 bits.
+const _: () = assert!(SLOTS_EL0.is_power_of_two() && SLOTS_EL1.is_power_of_two() && SLOT_BYTES == 32);
 
 const ARCH: usize = offset_of!(JitCpu, vcpu) + offset_of!(Vcpu, arch);
 const HOT: usize = offset_of!(JitCpu, hot);
@@ -125,16 +127,24 @@ pub const PAN: i32 = arch(offset_of!(ArchState, pan));
 /// PSTATE.EL (a byte).
 pub const EL: i32 = arch(offset_of!(ArchState, el));
 /// Slots of sites that access with EL0's rights.
-pub const L0_EL0: i32 = hot(offset_of!(Hot, l0_el0));
+pub const L0_EL0: i32 = hot(offset_of!(Hot, l0_el0)) + SLOTS_AT;
 /// Slots of sites that access with EL1's rights.
-pub const L0_EL1: i32 = hot(offset_of!(Hot, l0_el1));
+pub const L0_EL1: i32 = hot(offset_of!(Hot, l0_el1)) + SLOTS_AT;
+/// From the slots to the count of those filled; see [`Filled`].
+pub const SLOTS_TO_FILLED: i32 = -SLOTS_AT;
+const SLOTS_AT: i32 = offset_of!(SlotTable<1>, slots) as i32;
+/// In [`Filled`]: the offsets.
+pub const FILLED_OFFSETS: i32 = offset_of!(Filled, offsets) as i32;
+const _: () = assert!(offset_of!(SlotTable<1>, filled) == 0 && offset_of!(Filled, count) == 0);
 
 /// Jump cache hash: `((va >> JC_SHIFT) ^ va) & JC_MASK` is four times the index.
-pub const JC_SHIFT: u8 = 13;
+pub const JC_SHIFT: u8 = crate::tlb::JC_BITS;
 /// See [`JC_SHIFT`].
 pub const JC_MASK: i32 = ((crate::tlb::JC_ENTRIES - 1) << 2) as i32;
 
 /// First-level table in a context.
 pub const CTX_PAGES: i32 = offset_of!(Context, pages) as i32;
+/// Which entries of the first-level table were filled.
+pub const CTX_FILLED: i32 = offset_of!(Context, filled) as i32;
 
 const _: () = assert!(offset_of!(Context, jumps) == 0 && x(0) == -128 && SP == 120);

@@ -24,7 +24,7 @@ use crate::t1::Translator;
 use crate::t1::builder::Mode;
 use crate::t1::flags::{from_nzcv, to_nzcv};
 use crate::thunks::{self, Helpers, reason};
-use crate::tlb::{Context, Slot, l1_index};
+use crate::tlb::{Context, Slot, SlotTable};
 
 /// What can be chosen about the translator.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            cache_bytes: 64 << 20,
+            cache_bytes: 256 << 20,
             count_interp: false,
             optimise: Optimisations::ALL,
             check: false,
@@ -116,6 +116,7 @@ impl JitShared {
         let helpers = Helpers {
             interp: helper_interp as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
             miss: helper_miss as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
+            miss_group: helper_miss_group as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
         };
         let space = CodeSpace::new(vm.vcpus.len(), vm.ram.pages(), self.options.cache_bytes, |base| {
             thunks::emit(&mut Asm::new(), base, &helpers, self.host).map_err(|e| e.to_string())
@@ -185,9 +186,9 @@ pub struct Hot {
     /// What of the EL1 context leaves with the address space.
     pub local: Local,
     /// Slots for EL0's rights.
-    pub l0_el0: [Slot; crate::env::SLOTS as usize],
+    pub l0_el0: SlotTable<{ crate::env::SLOTS_EL0 as usize }>,
     /// Slots for EL1's rights.
-    pub l0_el1: [Slot; crate::env::SLOTS as usize],
+    pub l0_el1: SlotTable<{ crate::env::SLOTS_EL1 as usize }>,
 }
 
 #[repr(C, align(4096))]
@@ -277,8 +278,8 @@ impl JitCpu {
             constants: crate::constants::Table::new(),
             second: second.table(),
             local: Local { count: 0, pages: [0; LOCAL_LIMIT] },
-            l0_el0: [empty; crate::env::SLOTS as usize],
-            l0_el1: [empty; crate::env::SLOTS as usize],
+            l0_el0: SlotTable::new(empty),
+            l0_el1: SlotTable::new(empty),
         };
         Ok(Box::new(JitCpu {
             vcpu,
@@ -529,12 +530,9 @@ impl JitCpu {
     fn miss(&mut self) -> u32 {
         self.follow_mode();
         self.counters.l1_misses += 1;
-        let [info, va, ..] = self.hot.tmp;
-        self.vcpu.arch.pc = self.hot.pc_page.wrapping_add(info & 0xfff);
-        let size = info >> 12 & 0xff;
-        let (write, el0) = (info >> 20 & 1 != 0, info >> 21 & 1 != 0);
-        if (va & 0xfff) + size <= 4096 && self.fill(va, write, el0) {
-            self.counters.l1_fills += 1;
+        let pc_offset = self.hot.tmp[2];
+        self.vcpu.arch.pc = self.hot.pc_page.wrapping_add(pc_offset & 0xfff);
+        if self.fill_missed() {
             return reason::RETRY;
         }
         self.counters.slow_accesses += 1;
@@ -542,6 +540,23 @@ impl JitCpu {
             0 => reason::DONE,
             r => r,
         }
+    }
+
+    /// A group of accesses missed the first-level table: fill it if all of the group is there.
+    fn miss_group(&mut self) -> u32 {
+        self.follow_mode();
+        self.counters.l1_misses += 1;
+        if self.fill_missed() { reason::RETRY } else { reason::DONE }
+    }
+
+    /// Fill the first-level table for the access that `hot.tmp` describes, unless it crosses its page.
+    fn fill_missed(&mut self) -> bool {
+        let [info, va, _, how, _] = self.hot.tmp;
+        let last = info & 0xff;
+        let (write, el0) = (how & thunks::HOW_WRITE != 0, how & thunks::HOW_EL0 != 0);
+        let filled = (va & 0xfff) + last < 4096 && self.fill(va, write, el0);
+        self.counters.l1_fills += u64::from(filled);
+        filled
     }
 
     fn fill(&mut self, va: u64, write: bool, el0: bool) -> bool {
@@ -560,7 +575,7 @@ impl JitCpu {
         let pan = self.vcpu.arch.pan;
         self.make_room(page);
         let context = self.contexts.for_fill(va, &t, el0, pan, &mut self.hot);
-        context.pages[l1_index(va)] = Slot::of_page(page, addend, t.writable, scratch);
+        context.enter_page(va, Slot::of_page(page, addend, t.writable, scratch));
         let high = va >> 55 & 1 != 0;
         let plain = if el0 { !high && !unprivileged } else { !high || t.global };
         if plain && self.shared.options.optimise.has(Optimisation::SecondTlb) {
@@ -614,6 +629,12 @@ extern "sysv64" fn helper_interp(cpu: *mut JitCpu) -> u32 {
 extern "sysv64" fn helper_miss(cpu: *mut JitCpu) -> u32 {
     // SAFETY: as in `helper_interp`.
     unsafe { (*cpu).miss() }
+}
+
+/// A missed check of a group of accesses, called by a thunk.
+extern "sysv64" fn helper_miss_group(cpu: *mut JitCpu) -> u32 {
+    // SAFETY: as in `helper_interp`.
+    unsafe { (*cpu).miss_group() }
 }
 
 mod find;

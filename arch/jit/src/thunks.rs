@@ -9,8 +9,9 @@ use crate::exceptions;
 use crate::host::HostFeatures;
 use crate::second;
 use crate::t1::flags::from_nzcv;
+use crate::t1::mem::MISS_TAIL;
 use crate::t1::regs::{CTX, ENV, PINNED, home, home_v, pinned_v};
-use crate::tlb::{EMPTY_PAGE, L1_ENTRIES, Slot};
+use crate::tlb::{EMPTY_PAGE, FILLED_LIMIT, L1_ENTRIES, Slot};
 
 /// Why generated code returned to the dispatcher.
 pub mod reason {
@@ -45,6 +46,8 @@ pub struct Helpers {
     pub interp: u64,
     /// `extern "sysv64" fn(*mut JitCpu) -> u32`: the access described by `hot.tmp` missed the first-level table.
     pub miss: u64,
+    /// `extern "sysv64" fn(*mut JitCpu) -> u32`: so did the group of accesses; [`reason::RETRY`] or [`reason::DONE`], which means the detour.
+    pub miss_group: u64,
 }
 
 /// Executable addresses of the thunks.
@@ -56,10 +59,15 @@ pub struct Thunks {
     pub interp: u64,
     /// Jumped to with RAX = offset in page: execute there by the interpreter and go on with whatever comes.
     pub interp_end: u64,
-    /// Called with RCX = VA, RAX = info, RDX = slot: a load missed its slot of EL0, EL1.
+    /// Called with RCX = VA, RDX = `t1::mem::info_word`: a load missed its slot of EL0, EL1. Returns RDX = addend, changes RCX, XMM0 and XMM1; what follows
+    /// the call says `t1::mem::MISS_TAIL`.
     pub miss_read: [u64; 2],
     /// As `miss_read`, for stores.
     pub miss_write: [u64; 2],
+    /// As `miss_read`, for groups: carry set if the detour has to be taken.
+    pub miss_read_group: [u64; 2],
+    /// As `miss_read_group`, for stores.
+    pub miss_write_group: [u64; 2],
     /// Jumped to with RAX = offset in page: leave with `pc` there.
     pub leave_at: u64,
     /// Jumped to with RAX = offset in page, RDX = reason | immediate << 8: leave for the instruction there.
@@ -176,25 +184,6 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers, host: HostFeatures) -> Re
     a.mov_imm(Gpr::RAX, u64::from(reason::EXIT));
     a.jmp(leave);
 
-    // Helper returned: 0 = return, 1 = return behind the jump, else leave. The return address is at [rsp + 8].
-    let after_helper = |a: &mut Asm| {
-        let (out, done) = (a.label(), a.label());
-        a.alu_imm(Alu::Cmp, Sz::D, Gpr::RAX, 1);
-        a.jcc(Cc::A, out);
-        a.jcc(Cc::E, done);
-        load_all(a, host);
-        a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 8);
-        a.ret();
-        a.bind(done);
-        load_all(a, host);
-        a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 8);
-        a.alu_imm(Alu::Add, Sz::Q, Mem::b(Gpr::RSP, 0), 5);
-        a.ret();
-        a.bind(out);
-        a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 16);
-        a.jmp(leave);
-    };
-
     t.interp = at(a);
     set_pc(a);
     a.alu_imm(Alu::Sub, Sz::Q, Gpr::RSP, 8);
@@ -210,11 +199,15 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers, host: HostFeatures) -> Re
     a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 16);
     a.jmp(leave);
 
-    for (write, entries) in [(false, &mut t.miss_read), (true, &mut t.miss_write)] {
+    for (write, group, entries) in [
+        (false, false, &mut t.miss_read),
+        (true, false, &mut t.miss_write),
+        (false, true, &mut t.miss_read_group),
+        (true, true, &mut t.miss_write_group),
+    ] {
         for (el1, entry) in entries.iter_mut().enumerate() {
             *entry = at(a);
-            miss(a, write, el1 == 0, helpers, host);
-            after_helper(a);
+            miss(a, &Miss { write, el0: el1 == 0, group }, helpers, host, leave);
         }
     }
     for (swapped, entry) in t.fp_flags.iter_mut().enumerate() {
@@ -243,58 +236,134 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers, host: HostFeatures) -> Re
 /// log2 of the size of an entry of the first-level table.
 const ENTRY_SHIFT: u8 = size_of::<Slot>().trailing_zeros() as u8;
 
-/// Probe the first-level table, then the second-level one, and refill the slot; falls into the call of the helper on a miss, with the return address at [rsp + 8] behind it.
-fn miss(a: &mut Asm, write: bool, el0: bool, helpers: &Helpers, host: HostFeatures) {
-    let (rax, rcx, rdx, rsi, rdi) = (Gpr::RAX, Gpr::RCX, Gpr::RDX, Gpr::RSI, Gpr::RDI);
-    let tmp = |n: i32| Mem::b(ENV, env::TMP + n * 8);
-    let (slow, second) = (a.label(), a.label());
-    a.store(Sz::Q, tmp(0), rax);
-    a.store(Sz::Q, tmp(1), rcx);
-    a.store(Sz::Q, tmp(2), rdx);
-    a.push(rsi);
-    a.push(rdi);
-    // RSI = address, RDI = its page, RCX = the entry.
-    a.mov(Sz::Q, rsi, rcx);
-    a.mov(Sz::Q, rdi, rcx);
-    a.alu_imm(Alu::And, Sz::Q, rdi, -4096);
-    a.shift_imm(Shift::Shr, Sz::Q, rcx, 12 - ENTRY_SHIFT);
-    a.alu_imm(Alu::And, Sz::D, rcx, (L1_ENTRIES as i32 - 1) << ENTRY_SHIFT);
-    a.alu(Alu::Add, Sz::Q, rcx, Mem::b(ENV, if el0 { env::CTX_EL0 } else { env::CTX_EL1 }));
-    let tag = if write { env::SLOT_WPAGE } else { env::SLOT_RPAGE };
-    a.alu(Alu::Cmp, Sz::Q, rdi, Mem::b(rcx, env::CTX_PAGES + tag));
-    a.jcc(Cc::Ne, second);
-    let found = a.here();
-    // Does it cross the page?
-    a.shift_imm(Shift::Shr, Sz::D, rax, 12);
-    a.movzx(Sz::B, rax, rax);
-    a.alu(Alu::Sub, Sz::D, rsi, rdi);
-    a.alu(Alu::Add, Sz::D, rax, rsi);
-    a.alu_imm(Alu::Cmp, Sz::D, rax, 4096);
-    a.jcc(Cc::A, slow);
-    // The entry becomes the slot. No access site keeps anything in XMM0 and XMM1: the helper would lose it.
-    for (half, register) in [(0, Xmm(0)), (16, Xmm(1))] {
-        a.vload(register, Mem::b(rcx, env::CTX_PAGES + half));
-        a.vstore(Mem::bi(ENV, rdx, 0, half), register);
-    }
-    a.pop(rdi);
-    a.pop(rsi);
-    a.ret();
-    a.bind(second);
-    a.mov(Sz::Q, rsi, rcx);
-    probe_second(a, write, el0, slow);
-    a.mov(Sz::Q, rcx, rsi);
-    a.load(Sz::Q, rsi, tmp(1));
-    a.load(Sz::Q, rax, tmp(0));
-    a.jmp(found);
-    a.bind(slow);
-    a.pop(rdi);
-    a.pop(rsi);
-    a.alu_imm(Alu::Sub, Sz::Q, Gpr::RSP, 8);
-    save_all(a, host);
-    call_helper(a, helpers.miss);
+/// In `hot.tmp[3]`: the missed access is a store.
+pub const HOW_WRITE: u64 = 1;
+/// In `hot.tmp[3]`: it has EL0's rights.
+pub const HOW_EL0: u64 = 2;
+
+/// Which thunk for missed accesses.
+struct Miss {
+    write: bool,
+    el0: bool,
+    /// The check of a group: what cannot be entered is not for the interpreter but for the group's detour.
+    group: bool,
 }
 
-/// Move a page from the second level into the first, as `JitCpu::fill` enters it. RDI = page, RSI = context plus the offset of the entry; RAX and RCX are used.
+/// Probe the first-level table, then the second-level one, and refill the slot; else call the helper and begin again. Keeps RAX.
+fn miss(a: &mut Asm, m: &Miss, helpers: &Helpers, host: HostFeatures, leave: Label) {
+    let (rax, rcx, rdx, rsi, rdi) = (Gpr::RAX, Gpr::RCX, Gpr::RDX, Gpr::RSI, Gpr::RDI);
+    let tmp = |n: i32| Mem::b(ENV, env::TMP + n * 8);
+    let half = if m.write { env::SLOT_WPAGE } else { env::SLOT_RPAGE };
+    let tag = Mem::b(rax, env::CTX_PAGES + half);
+    let slots = if m.el0 { env::L0_EL0 } else { env::L0_EL1 };
+    let (second, crossing, slow) = (a.label(), a.label(), a.label());
+    a.push(rax);
+    // RAX = the entry, RCX = offset from its page.
+    let probe = a.here();
+    a.mov(Sz::D, rax, rcx);
+    a.shift_imm(Shift::Shr, Sz::D, rax, 12 - ENTRY_SHIFT);
+    a.alu_imm(Alu::And, Sz::D, rax, (L1_ENTRIES as i32 - 1) << ENTRY_SHIFT);
+    a.alu(Alu::Add, Sz::Q, rax, Mem::b(ENV, if m.el0 { env::CTX_EL0 } else { env::CTX_EL1 }));
+    a.alu(Alu::Sub, Sz::Q, rcx, tag);
+    a.alu_imm(Alu::Cmp, Sz::Q, rcx, 4095);
+    a.jcc(Cc::A, second);
+    let found = a.here();
+    a.alu(Alu::Add, Sz::D, rcx, rdx);
+    a.test_imm(Sz::D, rcx, 0x1000);
+    a.jcc(Cc::Ne, crossing);
+    // The half of the entry becomes that of the slot. No access site keeps anything in XMM0 and XMM1: the helper would lose it.
+    a.shift_imm(Shift::Shr, Sz::D, rdx, 8);
+    a.vload(Xmm(0), tag);
+    let (known, full) = (a.label(), Mem::b(ENV, slots + env::SLOTS_TO_FILLED));
+    a.mov_imm(rcx, EMPTY_PAGE);
+    a.alu(Alu::Cmp, Sz::Q, rcx, Mem::bi(ENV, rdx, 0, slots + half));
+    a.jcc(Cc::Ne, known);
+    a.load(Sz::D, rcx, full);
+    a.alu_imm(Alu::Cmp, Sz::D, rcx, FILLED_LIMIT as i32);
+    a.jcc(Cc::Ae, known);
+    a.store(Sz::D, Mem::bi(ENV, rcx, 2, slots + env::SLOTS_TO_FILLED + env::FILLED_OFFSETS), rdx);
+    a.inc_dec(false, Sz::D, full);
+    a.bind(known);
+    a.vstore(Mem::bi(ENV, rdx, 0, slots + half), Xmm(0));
+    a.load(Sz::Q, rdx, Mem::b(rax, env::CTX_PAGES + half + env::PAGE_TO_ADDEND));
+    a.pop(rax);
+    if m.group {
+        a.clc();
+    }
+    a.ret();
+
+    let slow_popped = a.label();
+    a.bind(second);
+    a.alu(Alu::Add, Sz::Q, rcx, tag);
+    a.store(Sz::Q, tmp(0), rdx);
+    a.store(Sz::Q, tmp(1), rcx);
+    a.push(rsi);
+    a.push(rdi);
+    a.mov(Sz::Q, rdi, rcx);
+    a.alu_imm(Alu::And, Sz::Q, rdi, -4096);
+    a.mov(Sz::Q, rsi, rax);
+    probe_second(a, m.write, m.el0, slow_popped);
+    a.mov(Sz::Q, rax, rsi);
+    a.pop(rdi);
+    a.pop(rsi);
+    a.load(Sz::D, rdx, tmp(0));
+    a.load(Sz::Q, rcx, tmp(1));
+    a.alu(Alu::Sub, Sz::Q, rcx, tag);
+    a.jmp(found);
+
+    let fail = a.label();
+    a.bind(crossing);
+    if m.group {
+        a.jmp(fail);
+    } else {
+        a.alu(Alu::Sub, Sz::D, rcx, rdx);
+        a.alu(Alu::Add, Sz::Q, rcx, tag);
+        a.store(Sz::Q, tmp(0), rdx);
+        a.store(Sz::Q, tmp(1), rcx);
+        a.jmp(slow);
+    }
+    a.bind(slow_popped);
+    a.pop(rdi);
+    a.pop(rsi);
+    a.bind(slow);
+    if !m.group {
+        // The offset of the instruction, behind the jump at the return address.
+        a.load(Sz::Q, rax, Mem::b(Gpr::RSP, 8));
+        a.movzx(Sz::H, rax, Mem::b(rax, 5));
+        a.store(Sz::Q, tmp(2), rax);
+    }
+    let how = (if m.write { HOW_WRITE } else { 0 }) | (if m.el0 { HOW_EL0 } else { 0 });
+    a.store_imm(Sz::Q, tmp(3), how as i32);
+    save_all(a, host);
+    call_helper(a, if m.group { helpers.miss_group } else { helpers.miss });
+    let (out, done) = (a.label(), a.label());
+    a.alu_imm(Alu::Cmp, Sz::D, rax, reason::DONE as i32);
+    a.jcc(Cc::A, out);
+    a.jcc(Cc::E, done);
+    load_all(a, host);
+    a.load(Sz::D, rdx, tmp(0));
+    a.load(Sz::Q, rcx, tmp(1));
+    a.jmp(probe);
+    a.bind(done);
+    load_all(a, host);
+    if m.group {
+        a.bind(fail);
+        a.pop(rax);
+        a.stc();
+    } else {
+        a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 8);
+        a.alu_imm(Alu::Add, Sz::Q, Mem::b(Gpr::RSP, 0), MISS_TAIL);
+    }
+    a.ret();
+    a.bind(out);
+    a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 16);
+    a.jmp(leave);
+    if !m.group {
+        a.bind(fail);
+    }
+}
+
+/// Move a page from the second level into the first, as `JitCpu::fill` enters it. RDI = page, RSI = context plus the offset of the entry; RAX, RCX and RDX are used.
 fn probe_second(a: &mut Asm, write: bool, el0: bool, slow: Label) {
     let (rax, rcx, rsi, rdi) = (Gpr::RAX, Gpr::RCX, Gpr::RSI, Gpr::RDI);
     let (read_only, entered, done, pan_set) = (a.label(), a.label(), a.label(), a.label());
@@ -329,6 +398,7 @@ fn probe_second(a: &mut Asm, write: bool, el0: bool, slow: Label) {
         }
     }
     a.bind(found);
+    note_filled(a, el0);
     a.mov(Sz::D, rcx, rax);
     a.alu_imm(Alu::And, Sz::Q, rax, -4096);
     a.test_imm(Sz::B, rcx, second::WRITABLE as i32);
@@ -367,4 +437,22 @@ fn probe_second(a: &mut Asm, write: bool, el0: bool, slow: Label) {
     a.store(Sz::Q, Mem::bi(ENV, rcx, 3, env::LOCAL + 8), rax);
     a.inc_dec(false, Sz::Q, Mem::b(ENV, env::LOCAL));
     a.bind(done);
+}
+
+/// Remember that an entry of the first level (RSI = context plus its offset) is filled, if it was empty. Uses RCX and RDX.
+fn note_filled(a: &mut Asm, el0: bool) {
+    let (rcx, rdx, rsi) = (Gpr::RCX, Gpr::RDX, Gpr::RSI);
+    let (known, count) = (a.label(), Mem::b(rdx, env::CTX_FILLED));
+    a.mov_imm(rcx, EMPTY_PAGE);
+    a.alu(Alu::Cmp, Sz::Q, rcx, Mem::b(rsi, env::CTX_PAGES + env::SLOT_RPAGE));
+    a.jcc(Cc::Ne, known);
+    a.load(Sz::Q, rdx, Mem::b(ENV, if el0 { env::CTX_EL0 } else { env::CTX_EL1 }));
+    a.load(Sz::D, rcx, count);
+    a.alu_imm(Alu::Cmp, Sz::D, rcx, FILLED_LIMIT as i32);
+    a.jcc(Cc::Ae, known);
+    a.alu(Alu::Sub, Sz::Q, rsi, rdx);
+    a.store(Sz::D, Mem::bi(rdx, rcx, 2, env::CTX_FILLED + env::FILLED_OFFSETS), rsi);
+    a.alu(Alu::Add, Sz::Q, rsi, rdx);
+    a.inc_dec(false, Sz::D, count);
+    a.bind(known);
 }

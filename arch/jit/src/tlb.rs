@@ -5,7 +5,9 @@ pub const L1_BITS: u32 = 12;
 /// Entries of the first-level table.
 pub const L1_ENTRIES: usize = 1 << L1_BITS;
 /// Entries of the jump cache.
-pub const JC_ENTRIES: usize = 8192;
+pub const JC_ENTRIES: usize = 1 << JC_BITS;
+/// log2 of that.
+pub const JC_BITS: u8 = 15;
 /// Contexts of EL0 kept per vCPU.
 pub const EL0_CONTEXTS: usize = 24;
 
@@ -50,8 +52,86 @@ pub fn empty_addend(scratch: u64) -> u64 {
     scratch.wrapping_sub(EMPTY_PAGE)
 }
 
-/// An empty entry of the first-level table: no page has this number, so it is never copied into a slot.
-const NO_PAGE: Slot = Slot { rpage: !0, raddend: 0, wpage: !0, waddend: 0 };
+/// Most entries of a table that are remembered one by one.
+pub const FILLED_LIMIT: usize = 2048;
+
+/// Which entries of a table were filled since it was emptied, so that emptying it again costs what was used and not what there is. Generated code adds to it.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Filled {
+    /// How many, up to [`FILLED_LIMIT`], which means "any". An entry may be named more than once.
+    pub count: u64,
+    /// Their byte offsets in the table.
+    pub offsets: [u32; FILLED_LIMIT],
+}
+
+impl Filled {
+    const NONE: Filled = Filled { count: 0, offsets: [0; FILLED_LIMIT] };
+
+    fn push(&mut self, index: usize) {
+        if let Some(o) = self.offsets.get_mut(self.count as usize) {
+            *o = (index * size_of::<Slot>()) as u32;
+            self.count += 1;
+        }
+    }
+
+    /// Calls `f` on every entry of `table` that may be filled.
+    fn each(&self, table: &mut [Slot], mut f: impl FnMut(&mut Slot)) {
+        if self.count as usize >= FILLED_LIMIT {
+            table.iter_mut().for_each(f);
+            return;
+        }
+        for offset in self.offsets.iter().take(self.count as usize) {
+            if let Some(s) = table.get_mut(*offset as usize / size_of::<Slot>()) {
+                f(s);
+            }
+        }
+    }
+}
+
+/// The slots of the access sites that access with the rights of one Exception level.
+#[repr(C)]
+#[derive(Debug)]
+pub struct SlotTable<const N: usize> {
+    /// Which were filled.
+    pub filled: Filled,
+    /// The slots.
+    pub slots: [Slot; N],
+}
+
+impl<const N: usize> SlotTable<N> {
+    /// All slots empty.
+    #[must_use]
+    pub fn new(empty: Slot) -> SlotTable<N> {
+        SlotTable { filled: Filled::NONE, slots: [empty; N] }
+    }
+
+    /// Empty all slots.
+    pub fn clear(&mut self, empty: Slot) {
+        self.filled.each(&mut self.slots, |s| *s = empty);
+        self.filled.count = 0;
+    }
+
+    /// Empty the slots of the pages `first..=last` (canonical page addresses).
+    pub fn remove(&mut self, first: u64, last: u64, empty: Slot) {
+        if first == last {
+            // One page, the common case: tags compare without their top byte.
+            let same = |page: u64| (page ^ first) << 8 == 0;
+            self.filled.each(&mut self.slots, |s| {
+                if same(s.rpage) | same(s.wpage) {
+                    *s = empty;
+                }
+            });
+            return;
+        }
+        let inside = |page: u64| (first..=last).contains(&canonical(page));
+        self.filled.each(&mut self.slots, |s| {
+            if inside(s.rpage) | inside(s.wpage) {
+                *s = empty;
+            }
+        });
+    }
+}
 
 /// A jump cache entry.
 #[repr(C)]
@@ -71,7 +151,17 @@ pub struct Context {
     pub jumps: [JumpEntry; JC_ENTRIES],
     /// First level.
     pub pages: [Slot; L1_ENTRIES],
+    /// Which entries of the first level were filled.
+    pub filled: Filled,
+    /// What an empty entry of the first level is, but for one, see [`empty_page`].
+    empty: Slot,
+    /// Which entries of the jump cache were entered, up to [`JUMPED_LIMIT`] of them.
+    jumped: Vec<u16>,
 }
+
+/// Most entries of a jump cache that are remembered one by one.
+const JUMPED_LIMIT: usize = 4096;
+const _: () = assert!(JC_ENTRIES <= 1 << 16);
 
 /// Index of `va` in the jump cache; generated code computes the same.
 #[must_use]
@@ -88,34 +178,74 @@ pub fn l1_index(va: u64) -> usize {
 }
 
 impl Context {
-    /// An empty context. `miss`: host address that an empty jump entry leads to.
+    /// An empty context. `miss`: host address that an empty jump entry leads to; `empty`: an empty entry of the first level.
     #[must_use]
-    pub fn new(miss: u64) -> Box<Context> {
-        let mut c =
-            Box::new(Context { jumps: [JumpEntry { va: 0, host: miss }; JC_ENTRIES], pages: [NO_PAGE; L1_ENTRIES] });
-        c.clear_jumps(miss);
+    pub fn new(miss: u64, empty: Slot) -> Box<Context> {
+        let mut c = Box::new(Context {
+            jumps: [JumpEntry { va: 0, host: miss }; JC_ENTRIES],
+            pages: [empty; L1_ENTRIES],
+            filled: Filled::NONE,
+            empty,
+            jumped: Vec::with_capacity(JUMPED_LIMIT),
+        });
+        for i in 0..JC_ENTRIES {
+            c.jumps[i] = empty_jump(i, miss);
+        }
+        c.clear_data();
         c
+    }
+
+    /// Enter a jump.
+    pub fn enter_jump(&mut self, va: u64, host: u64) {
+        let index = jump_index(va);
+        let entry = &mut self.jumps[index];
+        if jump_index(entry.va) != index && self.jumped.len() < JUMPED_LIMIT {
+            self.jumped.push(index as u16);
+        }
+        *entry = JumpEntry { va, host };
     }
 
     /// Forget all jumps.
     pub fn clear_jumps(&mut self, miss: u64) {
-        // The tag of an empty entry is an address that belongs to its neighbour, so nothing ever matches it.
-        for (i, e) in self.jumps.iter_mut().enumerate() {
-            *e = JumpEntry { va: (i as u64 ^ 1) << 2, host: miss };
+        if self.jumped.len() < JUMPED_LIMIT {
+            for i in &self.jumped {
+                self.jumps[usize::from(*i)] = empty_jump(usize::from(*i), miss);
+            }
+        } else {
+            for (i, e) in self.jumps.iter_mut().enumerate() {
+                *e = empty_jump(i, miss);
+            }
         }
+        self.jumped.clear();
+    }
+
+    /// Enter a page.
+    pub fn enter_page(&mut self, va: u64, entry: Slot) {
+        let index = l1_index(va);
+        if self.pages[index].rpage == EMPTY_PAGE {
+            self.filled.push(index);
+        }
+        self.pages[index] = entry;
     }
 
     /// Forget all data translations.
     pub fn clear_data(&mut self) {
-        self.pages.fill(NO_PAGE);
+        let empty = self.empty;
+        self.filled.each(&mut self.pages, |s| *s = empty);
+        self.filled.count = 0;
+        // Never among those that are remembered, as it does not look empty.
+        self.pages[EMPTY_INDEX] = empty_page(EMPTY_INDEX, empty);
     }
 
     /// Forget the data translations of the pages `first..=last` (page addresses).
     pub fn remove_pages(&mut self, first: u64, last: u64) {
         let pages = (last.wrapping_sub(first) >> 12).saturating_add(1);
         if pages as usize >= L1_ENTRIES {
-            for e in self.pages.iter_mut().filter(|e| (first..=last).contains(&canonical(e.rpage))) {
-                *e = NO_PAGE;
+            let empty = self.empty;
+            for (i, e) in self.pages.iter_mut().enumerate() {
+                if (first..=last).contains(&canonical(e.rpage)) {
+                    *e = empty_page(i, empty);
+                }
             }
             return;
         }
@@ -124,10 +254,23 @@ impl Context {
             let entry = &mut self.pages[l1_index(page)];
             // What may be written may be read: the page for reads stands for both.
             if canonical(entry.rpage) == page {
-                *entry = NO_PAGE;
+                *entry = empty_page(l1_index(page), self.empty);
             }
         }
     }
+}
+
+/// The entry of the first level that accesses to [`EMPTY_PAGE`] look at.
+const EMPTY_INDEX: usize = (EMPTY_PAGE >> 12) as usize & (L1_ENTRIES - 1);
+
+/// An empty entry of the first level: its tag is a page that belongs to another entry, so no access matches it.
+fn empty_page(index: usize, empty: Slot) -> Slot {
+    if index == EMPTY_INDEX { Slot { rpage: EMPTY_PAGE + 0x1000, wpage: EMPTY_PAGE + 0x1000, ..empty } } else { empty }
+}
+
+/// The tag of an empty entry is an address that belongs to its neighbour, so nothing ever matches it.
+fn empty_jump(index: usize, miss: u64) -> JumpEntry {
+    JumpEntry { va: (index as u64 ^ 1) << 2, host: miss }
 }
 
 /// A page with its tag bits replaced by VA[55].
@@ -142,7 +285,7 @@ mod tests {
 
     #[test]
     fn no_address_matches_an_empty_jump_entry() {
-        let c = Context::new(7);
+        let c = Context::new(7, Slot::empty(0));
         for va in (0..1 << 16).chain([u64::MAX, 1 << 63, 0xffff_8000_0800_0000]) {
             let e = c.jumps[jump_index(va)];
             assert!(e.va != va && e.host == 7, "{va:#x}");
@@ -153,16 +296,57 @@ mod tests {
     }
 
     #[test]
+    fn no_address_matches_an_empty_page() {
+        let mut c = Context::new(0, Slot::empty(0));
+        for page in [EMPTY_PAGE, EMPTY_PAGE + 0x1000] {
+            c.enter_page(page, Slot::of_page(page, 0, true, 0));
+        }
+        c.remove_pages(canonical(EMPTY_PAGE), canonical(EMPTY_PAGE));
+        c.clear_data();
+        for (i, e) in c.pages.iter().enumerate() {
+            let reached = l1_index(e.rpage) == i;
+            assert!(!reached, "entry {i} is reached by accesses to its tag");
+            assert!(e.rpage == EMPTY_PAGE || e.rpage == EMPTY_PAGE + 0x1000, "entry {i} is empty");
+        }
+    }
+
+    #[test]
+    fn emptied_tables_are_empty() {
+        let empty = Slot::empty(0);
+        let (mut c, mut t) = (Context::new(7, empty), SlotTable::<64>::new(empty));
+        // Few, which are remembered one by one, and more than that.
+        for count in [3, FILLED_LIMIT as u64 + 5, 2 * JC_ENTRIES as u64] {
+            for n in 0..count {
+                let page = 0x7000_0000_0000 + (n << 12);
+                c.enter_page(page, Slot::of_page(page, 1, true, 0));
+                c.enter_jump(0x1_0000 + n * 4, 9);
+            }
+            for n in 0..count.min(64) as usize {
+                t.filled.push(n);
+                t.slots[n] = Slot::of_page(0x1000, 1, false, 0);
+            }
+            t.remove(0x2000, 0x2000, empty);
+            assert!(t.slots[0].rpage == 0x1000);
+            c.clear_data();
+            c.clear_jumps(7);
+            t.clear(empty);
+            assert!(c.pages.iter().enumerate().all(|(i, e)| e.rpage == empty_page(i, empty).rpage));
+            assert!(c.jumps.iter().all(|e| e.host == 7));
+            assert!(t.slots.iter().all(|s| s.rpage == EMPTY_PAGE));
+        }
+    }
+
+    #[test]
     fn pages_leave_with_their_tags() {
-        let mut c = Context::new(0);
+        let mut c = Context::new(0, Slot::empty(0));
         let page = 0x0000_1234_5678_9000u64;
         let tagged = page | 0xab << 56;
         c.pages[l1_index(page)] = Slot::of_page(tagged, 1, true, 0);
         c.remove_pages(page, page);
-        assert_eq!((c.pages[l1_index(page)].rpage, c.pages[l1_index(page)].wpage), (!0, !0));
+        assert_eq!((c.pages[l1_index(page)].rpage, c.pages[l1_index(page)].wpage), (EMPTY_PAGE, EMPTY_PAGE));
         c.pages[l1_index(page)] = Slot::of_page(page, 1, true, 0);
         c.remove_pages(0, u64::MAX >> 9);
-        assert_eq!((c.pages[l1_index(page)].rpage, c.pages[l1_index(page)].wpage), (!0, !0));
+        assert_eq!((c.pages[l1_index(page)].rpage, c.pages[l1_index(page)].wpage), (EMPTY_PAGE, EMPTY_PAGE));
     }
 
     #[test]

@@ -156,6 +156,11 @@ impl Asm {
     }
 
     /// Little-endian 32 bits.
+    pub fn half(&mut self, v: u32) {
+        self.bytes(&[v as u8, (v >> 8) as u8]);
+    }
+
+    /// Four bytes of data.
     pub fn dword(&mut self, v: u32) {
         self.bytes(&v.to_le_bytes());
     }

@@ -9,7 +9,7 @@ use crate::code::{ExitId, ExitSite, PageKey, Publication, Published};
 use crate::optimisations::Optimisation;
 use crate::t1::builder::{Ids, Mode};
 use crate::t1::{Request, Unit};
-use crate::tlb::{JumpEntry, jump_index};
+use crate::tlb::jump_index;
 
 impl JitCpu {
     /// This vCPU is going to execute guest code again.
@@ -91,7 +91,7 @@ impl JitCpu {
         }
         self.contexts.note_exec(pc, mode.el1, t.global);
         // SAFETY: as above.
-        unsafe { (*self.hot.ctx).jumps[jump_index(pc)] = JumpEntry { va: pc, host } };
+        unsafe { (*self.hot.ctx).enter_jump(pc, host) };
         Some(host)
     }
 
@@ -139,7 +139,7 @@ impl JitCpu {
         }
         let config = &self.vcpu.vm.config;
         let ids = Ids { ctr: config.ctr, dczid: config.dczid };
-        let mut unit = self.translate_words(words, offset, mode, ids)?;
+        let mut unit = self.translate_words(words, key.page, offset, mode, ids)?;
         let lengths = |asm: &crate::asm::Asm| (asm.len_of(Section::Hot), asm.len_of(Section::Cold));
         let (mut hot_len, mut cold_len) = lengths(&self.translator.asm);
         if !self.filling.as_ref()?.region.fits(hot_len, cold_len) {
@@ -149,7 +149,7 @@ impl JitCpu {
             }
             self.new_chunk()?;
             // The numbers of exits are the new chunk's.
-            unit = self.translate_words(words, offset, mode, ids)?;
+            unit = self.translate_words(words, key.page, offset, mode, ids)?;
             (hot_len, cold_len) = lengths(&self.translator.asm);
         }
         let filling = self.filling.as_mut()?;
@@ -187,12 +187,14 @@ impl JitCpu {
         Some((published, hot))
     }
 
-    fn translate_words(&mut self, words: &[u32], offset: u64, mode: Mode, ids: Ids) -> Option<Unit> {
+    fn translate_words(&mut self, words: &[u32], page: usize, offset: u64, mode: Mode, ids: Ids) -> Option<Unit> {
         Some(self.translator.translate(&Request {
             words,
             ids,
             #[expect(clippy::cast_possible_truncation, reason = "an offset in a page")]
             start: offset as u32,
+            // Pages get slots far from each other's.
+            slot_base: (page as u32).wrapping_mul(0x9e37_79b1) >> 16,
             mode,
             features: isa::Features::ALL,
             thunks: &self.code.thunks,

@@ -87,6 +87,8 @@ pub struct Builder<'a> {
     pub i: usize,
     /// Byte offset of the first instruction in its page.
     pub start: u32,
+    /// Where the slots of this page begin, see [`Builder::slot`].
+    pub slot_base: u32,
     /// State specialised for.
     pub mode: Mode,
     /// Where the guest flags are.

@@ -172,6 +172,10 @@ fn host_names() -> BTreeMap<u64, &'static str> {
         (t.miss_read[1], "miss_read_el1"),
         (t.miss_write[0], "miss_write_el0"),
         (t.miss_write[1], "miss_write_el1"),
+        (t.miss_read_group[0], "miss_read_group_el0"),
+        (t.miss_read_group[1], "miss_read_group_el1"),
+        (t.miss_write_group[0], "miss_write_group_el0"),
+        (t.miss_write_group[1], "miss_write_group_el1"),
         (t.leave_at, "leave_at"),
         (t.leave_for, "leave_for"),
         (t.exit_slow, "exit_slow"),
@@ -200,6 +204,8 @@ fn thunks() -> Thunks {
         interp_end: next(),
         miss_read: [next(), next()],
         miss_write: [next(), next()],
+        miss_read_group: [next(), next()],
+        miss_write_group: [next(), next()],
         leave_at: next(),
         leave_for: next(),
         exit_slow: next(),
@@ -244,8 +250,8 @@ fn environment(at: i32) -> String {
             return format!("v{n}");
         }
     }
-    for base in [env::L0_EL0, env::L0_EL1] {
-        let span = (env::SLOTS * env::SLOT_BYTES).cast_signed();
+    for (base, slots) in [(env::L0_EL0, env::SLOTS_EL0), (env::L0_EL1, env::SLOTS_EL1)] {
+        let span = (slots * env::SLOT_BYTES).cast_signed();
         if (base..base + span).contains(&at) {
             let (n, field) = ((at - base) / env::SLOT_BYTES.cast_signed(), (at - base) % env::SLOT_BYTES.cast_signed());
             return format!("slot{n}{}", [".rpage", ".raddend", ".wpage", ".waddend"][field as usize / 8]);
@@ -283,6 +289,7 @@ fn listing(mode: Mode, code: &[(u32, &str)]) -> String {
     t.translate(&Request {
         words: &words,
         start: 0x100,
+        slot_base: 0,
         mode,
         features: isa::Features::ALL,
         thunks: &thunks,
@@ -299,7 +306,20 @@ fn listing(mode: Mode, code: &[(u32, &str)]) -> String {
     let names = host_names();
     let mut decoded = Vec::new();
     for (bytes, base) in [(hot, HOT), (cold, COLD)] {
-        decoded.extend(Decoder::with_ip(64, bytes, base, DecoderOptions::NONE).into_iter().collect::<Vec<_>>());
+        let mut decoder = Decoder::with_ip(64, bytes, base, DecoderOptions::NONE);
+        let mut jump_behind_miss = false;
+        while decoder.can_decode() {
+            let i = decoder.decode();
+            decoded.push(i);
+            if std::mem::take(&mut jump_behind_miss) {
+                // The offset of the instruction in its page.
+                let data = decoder.position() + 2;
+                decoder.set_position(data).expect("inside");
+                decoder.set_ip(base + data as u64);
+            }
+            let name = names.get(&i.near_branch_target()).copied().unwrap_or("");
+            jump_behind_miss = is_miss(&i, name) && !name.contains("group");
+        }
     }
     let near = |i: &Instruction| {
         (i.flow_control() != FlowControl::Next && i.near_branch_target() != 0).then(|| i.near_branch_target())
@@ -315,7 +335,7 @@ fn listing(mode: Mode, code: &[(u32, &str)]) -> String {
         let _ = writeln!(out, "; {text}");
     }
     let _ = writeln!(out, "; {} host bytes hot, {} cold", lengths[0], lengths[1]);
-    for i in &decoded {
+    for (n, i) in decoded.iter().enumerate() {
         if i.ip() == COLD {
             out.push_str("cold:\n");
         }
@@ -329,15 +349,21 @@ fn listing(mode: Mode, code: &[(u32, &str)]) -> String {
             let name = names.get(&target).map_or_else(|| labels[&target].clone(), |n| (*n).to_owned());
             text = format!("{mnemonic} {name}");
         }
-        let at = i.try_immediate(1).ok().and_then(|v| i32::try_from(v).ok()).unwrap_or(0);
-        if i.ip() >= COLD && text.starts_with("mov edx,") && environment(at).starts_with("slot") {
-            text = format!("mov edx,&{}", environment(at).trim_end_matches(".rpage"));
+        let next = decoded.get(n + 1).copied().unwrap_or_default();
+        if is_miss(&next, names.get(&next.near_branch_target()).copied().unwrap_or("")) {
+            let info = i.immediate32();
+            text = format!("mov edx,slot{}/{}bytes", info >> 13, (info & 0xff) + 1);
         }
         if !text.starts_with("nop") && text != "xchg ax,ax" {
             let _ = writeln!(out, "    {}", readable(&text, i));
         }
     }
     out
+}
+
+/// A call of a thunk for missed accesses.
+fn is_miss(i: &Instruction, name: &str) -> bool {
+    i.flow_control() == FlowControl::Call && name.starts_with("miss_")
 }
 
 fn legend() -> String {

@@ -1,18 +1,19 @@
 //! Groups: neighbouring accesses at one base register, all loads or all stores, share one check of the page they lie on.
 //!
 //! The first member checks the bytes from the lowest to the highest that the group accesses, and leaves the host address of its base in RDX; the others only access. Where
-//! the check fails (another page, a page crossing, a misaligned SP) the code goes to a *detour* behind the fragment: the same instructions once more, each with a
+//! no page can be entered for all of it (a page crossing, a device, a fault, a misaligned SP) the code goes to a *detour* behind the fragment: the same instructions once more, each with a
 //! check of its own, and back behind the group. Between the members stand at most additions of constants, which leave RDX alone. Nothing in a
 //! group can fault or leave the fragment, so no TLB maintenance comes in between.
 
 use isa::insn::{AddrMode, Insn};
 
-use crate::asm::{Alu, Cc, Gpr, Label, Mem, Sz};
+use crate::asm::{Alu, Cc, Gpr, Label, Mem, Section, Sz};
 use crate::env;
 use crate::optimisations::Optimisation;
 
 use super::builder::Builder;
 use super::flags::Flags;
+use super::mem::{info_word, slot_at};
 use super::regs::{ENV, SP, or_sp};
 
 /// Most bytes from the lowest to the highest that a group accesses.
@@ -199,7 +200,9 @@ impl Builder<'_> {
         if let Some(d) = self.detours.last_mut() {
             d.flags = flags;
         }
-        let slot = self.slot(!self.mode.el1);
+        let el0 = !self.mode.el1;
+        let number = self.slot(el0);
+        let slot = slot_at(el0, number);
         let n = self.r(base, Gpr::RAX);
         if base == SP && !self.sp_aligned {
             self.a.test_imm(Sz::B, n, 15);
@@ -215,9 +218,21 @@ impl Builder<'_> {
         let page = if g.write { env::SLOT_WPAGE } else { env::SLOT_RPAGE };
         self.a.alu(Alu::Sub, Sz::Q, Gpr::RCX, Mem::b(ENV, slot + page));
         self.a.alu_imm(Alu::Cmp, Sz::Q, Gpr::RCX, i32::try_from(4096 - g.span).unwrap_or(0));
-        self.a.jcc(Cc::A, g.detour);
+        let miss = self.a.label();
+        self.a.jcc(Cc::A, miss);
         self.a.load(Sz::Q, Gpr::RDX, Mem::b(ENV, slot + page + env::PAGE_TO_ADDEND));
+        let back = self.a.here();
         self.a.lea(Sz::Q, Gpr::RDX, Mem::bi(n, Gpr::RDX, 0, 0));
+
+        let old = self.a.switch(Section::Cold);
+        self.a.bind(miss);
+        self.a.lea(Sz::Q, Gpr::RCX, Mem::b(n, low));
+        self.a.mov_imm(Gpr::RDX, u64::from(info_word(u32::try_from(g.span).unwrap_or(1), number)));
+        let thunk = if g.write { self.thunks.miss_write_group } else { self.thunks.miss_read_group };
+        self.a.call_abs(thunk[usize::from(!el0)]);
+        self.a.jcc(Cc::Ae, back);
+        self.a.jmp(g.detour);
+        self.a.switch(old);
     }
 
     /// Before the instructions of a detour: what was known before the group.

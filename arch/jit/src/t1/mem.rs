@@ -35,10 +35,11 @@ impl Access {
     }
 }
 
-/// What the cold path needs to know, in one word: offset of the instruction in its page (bits 11:0), size (19:12), write (20), EL0 rights (21).
+/// What the thunk of a missed access needs to know, in one word: bytes less one (bits 7:0), byte offset of the slot in its table (bits 31:8).
+/// Bits 12:8 are zero, as slots have 32 bytes: the thunk adds the word to an offset in a page and sees at bit 12 whether the access leaves it.
 #[must_use]
-pub fn info_word(pc_offset: u32, access: &Access, el0: bool) -> u32 {
-    pc_offset & 0xfff | access.size << 12 | u32::from(access.write) << 20 | u32::from(el0) << 21
+pub fn info_word(bytes: u32, slot: u32) -> u32 {
+    bytes.wrapping_sub(1) & 0xff | (slot * env::SLOT_BYTES) << 8
 }
 
 impl Builder<'_> {
@@ -84,7 +85,8 @@ impl Builder<'_> {
     /// Check an access at host register `base` (pinned, or RAX) plus `disp`; see [`Builder::access_at`].
     pub fn check(&mut self, base: Gpr, disp: i32, access: &Access) -> Mem {
         let el0 = access.unpriv || !self.mode.el1;
-        let slot = self.slot(el0);
+        let number = self.slot(el0);
+        let slot = slot_at(el0, number);
         let va = |b: &mut Self| {
             if disp == 0 {
                 b.a.mov(Sz::Q, Gpr::RCX, base);
@@ -107,17 +109,18 @@ impl Builder<'_> {
         self.a.load(Sz::Q, Gpr::RDX, Mem::b(ENV, slot + page + env::PAGE_TO_ADDEND));
 
         let resume = self.resume_label();
-        let retry = self.retry_label();
+        // With the addend in RDX the access can go on; but storing the flags takes RAX, in which the base may be.
+        let back = if self.flags.env || base != Gpr::RAX { self.a.here() } else { self.retry_label() };
         let old = self.a.switch(Section::Cold);
         self.a.bind(cold);
         va(self);
         self.cold_store_flags();
-        self.a.mov_imm(Gpr::RAX, u64::from(info_word(self.pc_offset(), access, el0)));
-        self.a.mov_imm(Gpr::RDX, u64::from(slot.cast_unsigned()));
+        self.a.mov_imm(Gpr::RDX, u64::from(info_word(access.size, number)));
         let miss = if access.write { self.thunks.miss_write } else { self.thunks.miss_read };
         self.a.call_abs(miss[usize::from(!el0)]);
-        // The thunk returns here to try again; behind this jump if the interpreter has done the instruction.
-        self.a.jmp_long(retry);
+        // The thunk returns here with the addend; behind `MISS_TAIL` bytes if the interpreter has done the instruction.
+        self.a.jmp_long(back);
+        self.a.half(self.pc_offset());
         self.a.jmp(resume);
         self.a.switch(old);
         Mem::bi(base, Gpr::RDX, 0, disp)
@@ -132,13 +135,23 @@ impl Builder<'_> {
         l
     }
 
-    /// The slot of the current site: displacement from the environment.
-    pub fn slot(&self, el0: bool) -> i32 {
-        let site = self.pc_offset() >> 2;
-        // Sites near each other get different slots; the page number does not matter, so that code stays position independent.
-        let own = self.optimise.has(Optimisation::Slots);
-        let n = if own { (site ^ site >> 6).wrapping_mul(5) % env::SLOTS } else { 0 };
-        let base = if el0 { env::L0_EL0 } else { env::L0_EL1 };
-        base + (n * env::SLOT_BYTES).cast_signed()
+    /// The number of the current site's slot.
+    pub fn slot(&self, el0: bool) -> u32 {
+        if !self.optimise.has(Optimisation::Slots) {
+            return 0;
+        }
+        // The sites of a page have different slots; pages begin at different ones, by their physical address, so that code stays position independent.
+        let site = self.slot_base.wrapping_add(self.pc_offset() >> 2);
+        site % if el0 { env::SLOTS_EL0 } else { env::SLOTS_EL1 }
     }
 }
+
+/// The displacement of a slot from the environment.
+#[must_use]
+pub fn slot_at(el0: bool, number: u32) -> i32 {
+    let base = if el0 { env::L0_EL0 } else { env::L0_EL1 };
+    base + (number * env::SLOT_BYTES).cast_signed()
+}
+
+/// Bytes behind the return address of a missed access up to where it goes on if the instruction is done: the jump back (5), the offset of the instruction in its page.
+pub const MISS_TAIL: i32 = 7;

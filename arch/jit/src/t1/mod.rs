@@ -53,6 +53,8 @@ pub struct Request<'a> {
     pub words: &'a [u32],
     /// Offset of the entry in the page.
     pub start: u32,
+    /// A number that pages are told apart by, for the choice of slots.
+    pub slot_base: u32,
     /// State specialised for.
     pub mode: Mode,
     /// Instruction set offered.
@@ -142,6 +144,7 @@ impl Translator {
             labels: &self.labels,
             i: 0,
             start: request.start,
+            slot_base: request.slot_base,
             mode: request.mode,
             flags: Flags::STORED,
             sp_aligned: false,
@@ -180,6 +183,7 @@ pub fn has_lowering(word: u32, features: Features) -> bool {
     let request = Request {
         words: &[word, 0xd503_201f],
         start: 0,
+        slot_base: 0,
         mode: Mode { mmu: true, ..Mode::default() },
         features,
         thunks: &Thunks::default(),
