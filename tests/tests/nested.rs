@@ -60,8 +60,8 @@ fn check_bare_metal(outcomes: &[Outcome]) {
 }
 
 /// What a boot may cost: exits to user space, and exits in all. Counted with Debian's 6.1 cloud kernel, one vCPU, 256 MiB,
-/// to power-off; the second number is mostly first touches of RAM, a 4 KiB page each in a host that emulates.
-const EXITS: (u64, u64) = (1100, 30_000);
+/// to power-off: 735 and 2700 to 3000. Without huge pages in stage 2 the second number is 17 000.
+const EXITS: (u64, u64) = (800, 10_000);
 
 /// A boot with the exits counted by the host's tracepoints, each in a buffer of its own.
 fn counted_boot() -> String {
