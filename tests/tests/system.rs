@@ -273,8 +273,11 @@ fn large_disks(shell: &mut Shell) {
         );
         // The last sector of the disk.
         let last = size / 512 - 1;
-        shell.command(&format!("echo the end | dd of=/dev/{disk} bs=512 seek={last} conv=fsync,notrunc"));
-        assert_eq!(shell.command(&format!("dd if=/dev/{disk} bs=512 skip={last} count=1 | head -c 7")), "the end");
+        shell.command(&format!("echo the end | dd of=/dev/{disk} bs=512 seek={last} conv=fsync,notrunc status=none"));
+        assert_eq!(
+            shell.command(&format!("dd if=/dev/{disk} bs=512 skip={last} count=1 status=none | head -c 7")),
+            "the end"
+        );
     }
 }
 
@@ -313,7 +316,7 @@ fn the_long_list() {
         shell.command("mount /dev/vdb /mnt/vdb");
         shell.command("(fio --name=w --directory=/mnt/vdb --size=64M --rw=randwrite --loops=1000 --fsync=8 >/dev/null &) ; sleep 3");
         shell.again("reboot -f", "root", "vmm", LIMIT);
-        shell.command("mount /dev/vdb /mnt/vdb && umount /mnt/vdb");
+        shell.command("mkdir -p /mnt/vdb; mount /dev/vdb /mnt/vdb && umount /mnt/vdb");
         assert_eq!(shell.long("e2fsck -fn /dev/vdb >/tmp/fsck 2>&1; echo $?", LIMIT), "0");
         healthy(&mut shell);
         assert_eq!(shell.end("systemctl poweroff").status.code(), Some(0));
