@@ -1,6 +1,6 @@
 #!/bin/sh
 # udhcpc calls this when it has, renews or loses an address.
-ip() { $BUSYBOX ip "$@"; }
+if [ -n "$BUSYBOX" ]; then ip() { "$BUSYBOX" ip "$@"; }; fi
 case "$1" in
 deconfig)
     ip -4 address flush dev "$interface"
