@@ -49,8 +49,7 @@ impl Database<'_> {
             }
         }
         self.file("status", status.as_bytes())?;
-        self.file("available", b"")?;
-        self.file("triggers/Lock", b"")?;
+        self.insert(&format!("{DATABASE}/triggers/Lock"), b"", 0o600)?;
         self.file("triggers/Unincorp", b"")?;
         if !file_triggers.is_empty() {
             self.file("triggers/File", file_triggers.as_bytes())?;

@@ -17,10 +17,10 @@ const DENY_SERVICES: &str = "#!/bin/sh\nexit 101\n";
 const DIRECTORIES: [(&str, u32); 10] = [
     ("dev", 0o755),
     ("etc/apt", 0o755),
-    ("proc", 0o555),
+    ("proc", 0o755),
     ("root", 0o700),
     ("run", 0o755),
-    ("sys", 0o555),
+    ("sys", 0o755),
     ("tmp", 0o1777),
     ("usr/sbin", 0o755),
     ("var/lib/dpkg", 0o755),
