@@ -39,7 +39,7 @@ impl KernelDoorbells for Kernel {
 /// Requests that the kernel rings for and requests that arrive as accesses, in turns.
 fn serves<P: Port>(rig: &mut Rig<P>, kernel: &Kernel) {
     rig.start(1, 0);
-    let before = rig.device.common().counters()[0]["doorbells"].as_u64().unwrap();
+    let before = rig.device.common().counters()["queues"][0]["doorbells"].as_u64().unwrap();
     for round in 0..50 {
         let buffer = rig.buffer(64);
         let head = rig.submit_quietly(0, &[], &[(buffer, 64)]);
@@ -53,7 +53,7 @@ fn serves<P: Port>(rig: &mut Rig<P>, kernel: &Kernel) {
     }
     // The last ring may be counted after what it led to.
     rig.until("all rings are counted", |rig| {
-        rig.device.common().counters()[0]["doorbells"].as_u64() == Some(before + 50)
+        rig.device.common().counters()["queues"][0]["doorbells"].as_u64() == Some(before + 50)
     });
     // While it is paused the kernel may ring; it is served afterwards.
     rig.device.common().pause();
