@@ -30,12 +30,14 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
         return Ok(ExitStatus::Success);
     }
     let engine = engine::by_choice(args.engine, &args.translator)?;
+    // Before the guest, which may take minutes to make at its first use.
+    let cpu = engine.cpu(&args.cpu)?;
     let (boot, root) = boot_source(&args)?;
     let config = MachineConfig {
         boot,
         vcpus: usize::from(args.cpus),
         memory: args.memory,
-        cpu: engine.cpu(&args.cpu)?,
+        cpu,
         virtio: VirtioConfig {
             transport: args.transport,
             disks: args.disk.iter().cloned().chain(root).collect(),
