@@ -7,6 +7,7 @@
 
 pub mod build;
 pub mod cache;
+mod calendar;
 pub mod compression;
 pub mod cpio;
 pub mod deb;

@@ -87,6 +87,25 @@ impl Filled {
             }
         }
     }
+
+    /// Makes those entries of `table` that `leaves` picks `empty`, and names only what is filled afterwards: entries that
+    /// are filled and emptied in turns would otherwise be named anew each time, until all of the table had to be looked at.
+    fn empty_some(&mut self, table: &mut [Slot], empty: Slot, leaves: impl Fn(&Slot) -> bool) {
+        let any = self.count as usize >= FILLED_LIMIT;
+        let named = if any { table.len() } else { self.count as usize };
+        self.count = 0;
+        for n in 0..named {
+            // What is named again never overtakes what is still to be looked at.
+            let index = if any { n } else { self.offsets[n] as usize / size_of::<Slot>() };
+            let slot = &mut table[index];
+            if leaves(slot) {
+                *slot = empty;
+            }
+            if (slot.rpage, slot.wpage) != (EMPTY_PAGE, EMPTY_PAGE) {
+                self.push(index);
+            }
+        }
+    }
 }
 
 /// The slots of the access sites that access with the rights of one Exception level.
@@ -117,19 +136,11 @@ impl<const N: usize> SlotTable<N> {
         if first == last {
             // One page, the common case: tags compare without their top byte.
             let same = |page: u64| (page ^ first) << 8 == 0;
-            self.filled.each(&mut self.slots, |s| {
-                if same(s.rpage) | same(s.wpage) {
-                    *s = empty;
-                }
-            });
+            self.filled.empty_some(&mut self.slots, empty, |s| same(s.rpage) | same(s.wpage));
             return;
         }
         let inside = |page: u64| (first..=last).contains(&canonical(page));
-        self.filled.each(&mut self.slots, |s| {
-            if inside(s.rpage) | inside(s.wpage) {
-                *s = empty;
-            }
-        });
+        self.filled.empty_some(&mut self.slots, empty, |s| inside(s.rpage) | inside(s.wpage));
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::deb822;
 use crate::cache::Sha256Sum;
+use crate::calendar;
 
 /// Seconds that the clocks of the archive and of this host may differ.
 const CLOCK_TOLERANCE: u64 = 24 * 3600;
@@ -181,10 +182,7 @@ fn parse_date(text: &str) -> Option<u64> {
     if !matches!(words.next()?, "UTC" | "GMT" | "+0000") || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    // Days from the civil calendar, counting years from March so that the leap day comes last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    let days = days.checked_sub(719_468)?;
+    let days = calendar::days((year, month, day))?;
     Some(((days * 24 + hour) * 60 + minute) * 60 + second)
 }
 

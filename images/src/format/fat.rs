@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use crate::calendar;
+
 const SECTOR: u64 = 512;
 const RESERVED: u64 = 32;
 /// Clusters of one sector: small file systems still have as many as FAT32 needs.
@@ -302,16 +304,8 @@ fn long_entries(name: &str, short: &[u8; 11]) -> Vec<u8> {
 
 /// Date and time as FAT has them, from 1980 on.
 fn dos_time(epoch: u64) -> (u16, u16) {
-    let (days, seconds) = (epoch / 86_400, epoch % 86_400);
-    // Days to a date in the Gregorian calendar, whose years begin in March here.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let seconds = epoch % 86_400;
+    let (year, month, day) = calendar::date(epoch / 86_400);
     let year = year.clamp(1980, 2107) - 1980;
     let date = year << 9 | month << 5 | day;
     let time = ((seconds / 3600) << 11) | ((seconds / 60 % 60) << 5) | (seconds % 60 / 2);

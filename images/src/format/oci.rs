@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{gzip, hash, tar};
 use crate::cache::Sha256Sum;
+use crate::calendar;
 use crate::tree::Tree;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -210,16 +211,8 @@ impl<W: Write> Write for Hashing<W> {
 
 /// `2026-07-11T10:16:37Z`
 fn rfc3339(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years that begin in March, so that the leap day comes last; 400 of them have always the same length.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
-    let year = year + era * 400;
+    let second = seconds % 86_400;
+    let (year, month, day) = calendar::date(seconds / 86_400);
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 

@@ -48,15 +48,13 @@ const DATA_DISK: u64 = 512 << 20;
 /// The interface of the guest's tap, in a network namespace of its own.
 const TAP: &str = "vmtap0";
 
-/// Starts the network's peer and goes on as the virtual machine: `$0` is the root of the peer, `$1` its port.
-const WITH_PEER: &str = r#"port=$1; shift
-mount --rbind /dev "$0/dev" && mount -t tmpfs tmp "$0/tmp" || exit 1
-setpriv --pdeathsig KILL chroot "$0" /usr/bin/iperf3 -s -p "$port" >/dev/null 2>&1 &
-exec "$@""#;
-/// The same in a network namespace of its own, with a tap.
-const WITH_TAP: &str = r#"port=$1; shift
-ip link set lo up && ip tuntap add dev vmtap0 mode tap vnet_hdr && ip addr add 192.168.77.1/24 dev vmtap0 &&
-ip link set vmtap0 up || exit 1
+/// Starts the network's peer and goes on as the virtual machine: `$0` is the root of the peer, `$1` its port, `$2` the
+/// interface to make for the machine's tap, if any.
+const WITH_PEER: &str = r#"port=$1 tap=$2; shift 2
+if [ -n "$tap" ]; then
+    ip link set lo up && ip tuntap add dev "$tap" mode tap vnet_hdr && ip addr add 192.168.77.1/24 dev "$tap" &&
+    ip link set "$tap" up || exit 1
+fi
 mount --rbind /dev "$0/dev" && mount -t tmpfs tmp "$0/tmp" || exit 1
 setpriv --pdeathsig KILL chroot "$0" /usr/bin/iperf3 -s -p "$port" >/dev/null 2>&1 &
 exec "$@""#;
@@ -86,9 +84,10 @@ impl Attached {
             Attached::Nothing | Attached::Disks(..) => Command::new(program),
             Attached::Card { root, port, tap } => {
                 let mut command = Command::new("unshare");
-                // A user namespace, so that no root is needed.
-                command.args([if *tap { "-rmn" } else { "-rm" }, "sh", "-c"]);
-                command.arg(if *tap { WITH_TAP } else { WITH_PEER }).arg(root).arg(port.to_string()).arg(program);
+                // A user namespace, so that no root is needed; a tap is in a network namespace of its own.
+                let (namespaces, interface) = if *tap { ("-rmn", TAP) } else { ("-rm", "") };
+                command.args([namespaces, "sh", "-c", WITH_PEER]).arg(root);
+                command.arg(port.to_string()).arg(interface).arg(program);
                 command
             }
         }

@@ -87,18 +87,9 @@ const PINNED_V16: [(u8, Xmm); 12] = [
     (19, Xmm(15)),
 ];
 
-const fn pin_table() -> [Option<Gpr>; 33] {
-    let mut t = [None; 33];
-    let mut i = 0;
-    while i < PINNED.len() {
-        t[PINNED[i].0 as usize] = Some(PINNED[i].1);
-        i += 1;
-    }
-    t
-}
-
-const fn pin_v_table(pinned: &[(u8, Xmm)]) -> [Option<Xmm>; 32] {
-    let mut t = [None; 32];
+/// The host register of each guest register, by its number.
+const fn pin_table<R: Copy, const N: usize>(pinned: &[(u8, R)]) -> [Option<R>; N] {
+    let mut t = [None; N];
     let mut i = 0;
     while i < pinned.len() {
         t[pinned[i].0 as usize] = Some(pinned[i].1);
@@ -107,9 +98,9 @@ const fn pin_v_table(pinned: &[(u8, Xmm)]) -> [Option<Xmm>; 32] {
     t
 }
 
-const PIN: [Option<Gpr>; 33] = pin_table();
-const PIN_V16: [Option<Xmm>; 32] = pin_v_table(&PINNED_V16);
-const PIN_V32: [Option<Xmm>; 32] = pin_v_table(&PINNED_V32);
+const PIN: [Option<Gpr>; 33] = pin_table(&PINNED);
+const PIN_V16: [Option<Xmm>; 32] = pin_table(&PINNED_V16);
+const PIN_V32: [Option<Xmm>; 32] = pin_table(&PINNED_V32);
 
 /// Host register that holds guest register `reg` (31 = zero register, [`SP`] = SP), if it is pinned.
 #[must_use]
