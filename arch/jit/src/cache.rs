@@ -6,7 +6,9 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use crate::hugepages::{self, HUGE};
 
 /// Executable memory.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub struct CodeCache {
     rw: *mut u8,
     rx: *mut u8,
     size: usize,
+    /// Which blocks of [`HUGE`] bytes may still become huge pages.
+    small: Box<[AtomicBool]>,
     _fd: OwnedFd,
 }
 
@@ -79,11 +83,12 @@ impl Region {
 pub struct Full;
 
 impl CodeCache {
-    /// A cache of `size` bytes (rounded up to 64 KiB, at most 1 GiB so that every branch reaches). Host memory is used as code is written.
+    /// A cache of `size` bytes (rounded up to 64 KiB, at most 1 GiB so that every branch reaches). Host memory is used as code is
+    /// written, by huge pages if `huge` says so and the host has them.
     ///
     /// # Errors
     /// memfd_create, ftruncate or mmap failed.
-    pub fn new(size: usize) -> io::Result<CodeCache> {
+    pub fn new(size: usize, huge: bool) -> io::Result<CodeCache> {
         let size = size.clamp(1 << 16, 1 << 30).next_multiple_of(1 << 16);
         // SAFETY: a NUL-terminated name and valid flags; the result is checked.
         let raw = unsafe { libc::memfd_create(c"vmm-code".as_ptr(), libc::MFD_CLOEXEC) };
@@ -98,9 +103,17 @@ impl CodeCache {
             return Err(io::Error::last_os_error());
         }
         let map = |prot: i32| {
-            // SAFETY: a new shared mapping at an address that the kernel chooses; the result is checked.
-            let p = unsafe { libc::mmap(std::ptr::null_mut(), size, prot, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
-            if p == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(p.cast::<u8>()) }
+            let at = hugepages::reserve(size)?;
+            let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+            // SAFETY: takes the place of a reservation that was just made for it; the result is checked.
+            let p = unsafe { libc::mmap(at.cast(), size, prot, flags, fd.as_raw_fd(), 0) };
+            if p == libc::MAP_FAILED {
+                let e = io::Error::last_os_error();
+                // SAFETY: the reservation.
+                unsafe { libc::munmap(at.cast(), size) };
+                return Err(e);
+            }
+            Ok(p.cast::<u8>())
         };
         let rw = map(libc::PROT_READ | libc::PROT_WRITE)?;
         let rx = match map(libc::PROT_READ | libc::PROT_EXEC) {
@@ -111,7 +124,18 @@ impl CodeCache {
                 return Err(e);
             }
         };
-        Ok(CodeCache { rw, rx, size, _fd: fd })
+        let small = (0..if huge { size / HUGE } else { 0 }).map(|_| AtomicBool::new(true)).collect();
+        Ok(CodeCache { rw, rx, size, small, _fd: fd })
+    }
+
+    /// `len` bytes at `start` are about to be filled: they get huge pages, if they may.
+    pub fn prepare(&self, start: usize, len: usize) {
+        for block in start / HUGE..=(start + len.max(1) - 1) / HUGE {
+            if self.small.get(block).is_some_and(|s| s.swap(false, Ordering::Relaxed)) {
+                // SAFETY: a whole block inside the writable mapping, which begins at a multiple of the size of blocks.
+                unsafe { hugepages::collapse(self.rw.add(block * HUGE)) };
+            }
+        }
     }
 
     /// Executable address of an offset.
@@ -200,7 +224,7 @@ mod tests {
 
     #[test]
     fn no_mapping_is_writable_and_executable() {
-        let c = CodeCache::new(1 << 20).expect("maps");
+        let c = CodeCache::new(1 << 20, true).expect("maps");
         let mut r = whole(&c);
         let places = c.places(&r, 3).expect("fits");
         c.append(&mut r, &[0xc3; 100], &[0xcc; 3]).expect("fits");
@@ -213,7 +237,7 @@ mod tests {
 
     #[test]
     fn hot_and_cold_meet_and_a_mark_is_returned_to() {
-        let c = CodeCache::new(1 << 16).expect("maps");
+        let c = CodeCache::new(1 << 16, true).expect("maps");
         let mut r = whole(&c);
         c.append(&mut r, &[1; 64], &[2; 32]).expect("fits");
         let mark = r.mark();
@@ -230,7 +254,7 @@ mod tests {
 
     #[test]
     fn patches_only_aligned_fields_inside() {
-        let c = CodeCache::new(1 << 16).expect("maps");
+        let c = CodeCache::new(1 << 16, true).expect("maps");
         let mut r = whole(&c);
         let hot = c.address(0);
         c.append(&mut r, &[0x90, 0x90, 0x90, 0xe9, 0, 0, 0, 0], &[]).expect("fits");

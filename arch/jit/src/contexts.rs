@@ -1,12 +1,14 @@
 //! Translation contexts: one for EL1, a pool for EL0 by address space; what TLB maintenance and changes of the address space do to them and to the slots.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use cpu::Vcpu;
 use cpu::mmu::{BlockFilter, TlbiKind, TlbiOp, Translation};
 use cpu::sysreg::Slot as Sys;
 
 use crate::code::CodeSpace;
+use crate::hugepages::{Arena, HugeBox};
 use crate::machine::Hot;
 use crate::t1::builder::Mode;
 use crate::tlb::{Context, EL0_CONTEXTS, Slot, canonical};
@@ -22,7 +24,7 @@ struct Space {
 struct El0 {
     space: Space,
     used: u64,
-    context: Box<Context>,
+    context: HugeBox<Context>,
     /// Value of `Contexts::jump_epoch` that its jump cache is clean for.
     clean: u64,
 }
@@ -52,10 +54,12 @@ impl Local {
 /// All contexts of one vCPU.
 #[derive(Debug)]
 pub struct Contexts {
-    el1: Box<Context>,
+    el1: HugeBox<Context>,
     el0: Vec<El0>,
     /// Always empty: what EL0 has while its address space is not known yet.
-    nothing: Box<Context>,
+    nothing: HugeBox<Context>,
+    /// Where contexts are made.
+    arena: Arc<Arena>,
     miss: u64,
     empty: Slot,
     /// Index of the current EL0 context; `None` while `nothing` is installed.
@@ -93,11 +97,12 @@ pub struct Contexts {
 impl Contexts {
     /// Empty contexts. `miss`: where empty jump entries lead; `empty`: an empty slot.
     #[must_use]
-    pub fn new(miss: u64, empty: Slot) -> Contexts {
+    pub fn new(miss: u64, empty: Slot, arena: &Arc<Arena>) -> Contexts {
         Contexts {
-            el1: Context::new(miss, empty),
+            el1: Context::new(miss, empty, arena),
             el0: Vec::new(),
-            nothing: Context::new(miss, empty),
+            nothing: Context::new(miss, empty, arena),
+            arena: Arc::clone(arena),
             miss,
             empty,
             current: None,
@@ -269,7 +274,7 @@ impl Contexts {
             None => {
                 self.made += 1;
                 if self.el0.len() < EL0_CONTEXTS {
-                    let context = Context::new(self.miss, self.empty);
+                    let context = Context::new(self.miss, self.empty, &self.arena);
                     self.el0.push(El0 { space: self.space, used: 0, context, clean: self.jump_epoch });
                     self.el0.len() - 1
                 } else {

@@ -17,6 +17,7 @@ use crate::enter::enter;
 use crate::exceptions::Inline;
 use crate::fpstate;
 use crate::host::{HostFeatures, Unsupported, detect};
+use crate::hugepages::HugeBox;
 use crate::optimisations::{Optimisation, Optimisations};
 use crate::perf_map::PerfMap;
 use crate::second::{self, Second};
@@ -118,7 +119,8 @@ impl JitShared {
             miss: helper_miss as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
             miss_group: helper_miss_group as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
         };
-        let space = CodeSpace::new(vm.vcpus.len(), vm.ram.pages(), self.options.cache_bytes, |base| {
+        let huge = self.options.optimise.has(Optimisation::HugePages);
+        let space = CodeSpace::new(vm.vcpus.len(), vm.ram.pages(), self.options.cache_bytes, huge, |base| {
             thunks::emit(&mut Asm::new(), base, &helpers, self.host).map_err(|e| e.to_string())
         })?;
         let space = Arc::new(space);
@@ -237,11 +239,11 @@ impl JitCpu {
     ///
     /// # Errors
     /// No executable memory.
-    pub fn new(vcpu: Box<Vcpu>, shared: Arc<JitShared>) -> Result<Box<JitCpu>, Unsupported> {
+    pub fn new(vcpu: Box<Vcpu>, shared: Arc<JitShared>) -> Result<HugeBox<JitCpu>, Unsupported> {
         let code = shared.code_of(&vcpu.vm).map_err(Unsupported::Memory)?;
         let scratch = Box::new(Scratch([0; 8192]));
         let empty = Slot::empty(std::ptr::from_ref(&*scratch).addr() as u64);
-        let mut contexts = Contexts::new(code.thunks.indirect_miss, empty);
+        let mut contexts = Contexts::new(code.thunks.indirect_miss, empty, code.arena());
         let mut req: *const AtomicU32 = std::ptr::from_ref(vcpu.shared.req());
         let mut vcpu = *vcpu;
         let stress = shared.options.stress.map(|seed| stress::Stress::new(seed, vcpu.index));
@@ -252,7 +254,7 @@ impl JitCpu {
         }
         vcpu.tlbi_log = Some(Vec::new());
         vcpu.context_dirty = true;
-        let mut second = Second::new();
+        let mut second = Second::new(code.arena());
         let hot = Hot {
             flags: 0,
             carry: 0,
@@ -281,7 +283,8 @@ impl JitCpu {
             l0_el0: SlotTable::new(empty),
             l0_el1: SlotTable::new(empty),
         };
-        Ok(Box::new(JitCpu {
+        let arena = Arc::clone(code.arena());
+        let cpu = JitCpu {
             vcpu,
             hot,
             counters: JitCounters::default(),
@@ -298,7 +301,8 @@ impl JitCpu {
             fp_odd: false,
             lockstep,
             stress,
-        }))
+        };
+        Ok(HugeBox::new(&arena, cpu))
     }
 
     /// Run until something stops the vCPU.

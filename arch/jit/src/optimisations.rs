@@ -61,6 +61,7 @@ optimisations! {
     AccessGroups "access-groups" "One check covers neighbouring accesses at one base register.";
     DeferredFences "deferred-fences" "STLR is a plain store; a later LDAR pays for the order, if there is one.";
     SecondTlb "second-tlb" "A second-level TLB stands behind the first-level table.";
+    HugePages "huge-pages" "Code and translation tables lie in huge pages of the host.";
 }
 
 /// A set of [`Optimisation`]s. The default is all of them.

@@ -5,6 +5,9 @@
 //! level by [`Contexts::for_fill`](crate::contexts::Contexts::for_fill) too, so that TLB maintenance that is widened there covers it. Never here: device memory,
 //! translations of the upper half that are not global, or that EL0 made.
 
+use std::sync::Arc;
+
+use crate::hugepages::{Arena, HugeBox};
 use crate::tlb::canonical;
 
 /// Sets. Pages of up to four contexts with the same addresses live side by side.
@@ -32,7 +35,7 @@ const EMPTY: Set = Set { tags: [NONE; WAYS], addends: [0; WAYS] };
 /// The table; generated code has its address.
 #[derive(Debug)]
 pub struct Second {
-    sets: Box<[Set]>,
+    sets: HugeBox<[Set]>,
     /// Pages may be in it.
     used: bool,
     victim: usize,
@@ -47,8 +50,8 @@ fn index(va: u64) -> usize {
 
 impl Second {
     /// Empty.
-    pub fn new() -> Second {
-        Second { sets: vec![EMPTY; SETS].into_boxed_slice(), used: false, victim: 0, numbering: [0; 2] }
+    pub fn new(arena: &Arc<Arena>) -> Second {
+        Second { sets: HugeBox::of_slice(arena, SETS, || EMPTY), used: false, victim: 0, numbering: [0; 2] }
     }
 
     /// Address of the sets.
@@ -121,7 +124,7 @@ mod tests {
 
     #[test]
     fn pages_leave_in_all_contexts_and_with_their_tags() {
-        let mut s = Second::new();
+        let mut s = Second::new(&Arena::new(true));
         let page = 0x0000_1234_5678_9000u64;
         s.insert(page | 0xab << 56, 5, true, 1);
         s.insert(page + 0x1000, 6, false, 1);
@@ -140,7 +143,7 @@ mod tests {
 
     #[test]
     fn new_numbers_void_old_tags() {
-        let mut s = Second::new();
+        let mut s = Second::new(&Arena::new(true));
         s.follow([1, 0]);
         s.insert(0x1000, 5, true, 1);
         s.follow([1, 0]);

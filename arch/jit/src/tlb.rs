@@ -1,4 +1,9 @@
 //! Translation caches of generated code: per-site slots, and contexts with a first-level table and a jump cache.
+#![expect(unsafe_code, reason = "contexts are plain data that is made in place")]
+
+use std::sync::Arc;
+
+use crate::hugepages::{Arena, HugeBox, Zero};
 
 /// log2 of the entries of the first-level table.
 pub const L1_BITS: u32 = 12;
@@ -166,9 +171,14 @@ pub struct Context {
     pub filled: Filled,
     /// What an empty entry of the first level is, but for one, see [`empty_page`].
     empty: Slot,
-    /// Which entries of the jump cache were entered, up to [`JUMPED_LIMIT`] of them.
-    jumped: Vec<u16>,
+    /// How many entries of the jump cache are remembered as entered, up to [`JUMPED_LIMIT`], which means "any".
+    jumped_count: usize,
+    /// Their indexes.
+    jumped: [u16; JUMPED_LIMIT],
 }
+
+// SAFETY: integers.
+unsafe impl Zero for Context {}
 
 /// Most entries of a jump cache that are remembered one by one.
 const JUMPED_LIMIT: usize = 4096;
@@ -191,17 +201,13 @@ pub fn l1_index(va: u64) -> usize {
 impl Context {
     /// An empty context. `miss`: host address that an empty jump entry leads to; `empty`: an empty entry of the first level.
     #[must_use]
-    pub fn new(miss: u64, empty: Slot) -> Box<Context> {
-        let mut c = Box::new(Context {
-            jumps: [JumpEntry { va: 0, host: miss }; JC_ENTRIES],
-            pages: [empty; L1_ENTRIES],
-            filled: Filled::NONE,
-            empty,
-            jumped: Vec::with_capacity(JUMPED_LIMIT),
-        });
-        for i in 0..JC_ENTRIES {
-            c.jumps[i] = empty_jump(i, miss);
+    pub fn new(miss: u64, empty: Slot, arena: &Arc<Arena>) -> HugeBox<Context> {
+        let mut c: HugeBox<Context> = HugeBox::zero(arena);
+        for (i, e) in c.jumps.iter_mut().enumerate() {
+            *e = empty_jump(i, miss);
         }
+        c.empty = empty;
+        c.pages.fill(empty);
         c.clear_data();
         c
     }
@@ -210,16 +216,19 @@ impl Context {
     pub fn enter_jump(&mut self, va: u64, host: u64) {
         let index = jump_index(va);
         let entry = &mut self.jumps[index];
-        if jump_index(entry.va) != index && self.jumped.len() < JUMPED_LIMIT {
-            self.jumped.push(index as u16);
+        if jump_index(entry.va) != index
+            && let Some(place) = self.jumped.get_mut(self.jumped_count)
+        {
+            *place = index as u16;
+            self.jumped_count += 1;
         }
         *entry = JumpEntry { va, host };
     }
 
     /// Forget all jumps.
     pub fn clear_jumps(&mut self, miss: u64) {
-        if self.jumped.len() < JUMPED_LIMIT {
-            for i in &self.jumped {
+        if self.jumped_count < JUMPED_LIMIT {
+            for i in &self.jumped[..self.jumped_count] {
                 self.jumps[usize::from(*i)] = empty_jump(usize::from(*i), miss);
             }
         } else {
@@ -227,7 +236,7 @@ impl Context {
                 *e = empty_jump(i, miss);
             }
         }
-        self.jumped.clear();
+        self.jumped_count = 0;
     }
 
     /// Enter a page.
@@ -296,7 +305,7 @@ mod tests {
 
     #[test]
     fn no_address_matches_an_empty_jump_entry() {
-        let c = Context::new(7, Slot::empty(0));
+        let c = Context::new(7, Slot::empty(0), &Arena::new(true));
         for va in (0..1 << 16).chain([u64::MAX, 1 << 63, 0xffff_8000_0800_0000]) {
             let e = c.jumps[jump_index(va)];
             assert!(e.va != va && e.host == 7, "{va:#x}");
@@ -308,7 +317,7 @@ mod tests {
 
     #[test]
     fn no_address_matches_an_empty_page() {
-        let mut c = Context::new(0, Slot::empty(0));
+        let mut c = Context::new(0, Slot::empty(0), &Arena::new(true));
         for page in [EMPTY_PAGE, EMPTY_PAGE + 0x1000] {
             c.enter_page(page, Slot::of_page(page, 0, true, 0));
         }
@@ -324,7 +333,7 @@ mod tests {
     #[test]
     fn emptied_tables_are_empty() {
         let empty = Slot::empty(0);
-        let (mut c, mut t) = (Context::new(7, empty), SlotTable::<64>::new(empty));
+        let (mut c, mut t) = (Context::new(7, empty, &Arena::new(true)), SlotTable::<64>::new(empty));
         // Few, which are remembered one by one, and more than that.
         for count in [3, FILLED_LIMIT as u64 + 5, 2 * JC_ENTRIES as u64] {
             for n in 0..count {
@@ -349,7 +358,7 @@ mod tests {
 
     #[test]
     fn pages_leave_with_their_tags() {
-        let mut c = Context::new(0, Slot::empty(0));
+        let mut c = Context::new(0, Slot::empty(0), &Arena::new(true));
         let page = 0x0000_1234_5678_9000u64;
         let tagged = page | 0xab << 56;
         c.pages[l1_index(page)] = Slot::of_page(tagged, 1, true, 0);

@@ -97,7 +97,7 @@ impl Engine for Interpreter {
 
 /// The translator.
 #[derive(Debug)]
-pub struct Translator(Box<jit::JitCpu>);
+pub struct Translator(jit::HugeBox<jit::JitCpu>);
 
 impl Engine for Translator {
     const LATE_TININESS: bool = true;

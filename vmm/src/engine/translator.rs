@@ -31,7 +31,7 @@ impl Engine for Translator {
     }
 }
 
-struct Translated(Box<JitCpu>);
+struct Translated(jit::HugeBox<JitCpu>);
 
 impl Runner for Translated {
     fn pe(&self) -> &cpu::Vcpu {

@@ -4,11 +4,13 @@
 //! of a fragment in the code cache, in units of 16 bytes, or 0. A page or block that was taken out is used again only after a grace period, so a reader
 //! that found it at a safepoint may go on reading. Numbers count from 1; 0 is none.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use cpu::CodeStamp;
 
 use super::slab::Slab;
+use crate::hugepages::{Arena, HugeBox};
 use crate::t1::builder::Mode;
 
 /// Instructions of one block.
@@ -83,7 +85,7 @@ struct Block([AtomicU32; BLOCK]);
 /// The directory.
 #[derive(Debug)]
 pub struct Directory {
-    heads: Box<[AtomicU32]>,
+    heads: HugeBox<[AtomicU32]>,
     pages: Slab<Page>,
     blocks: Slab<Block>,
 }
@@ -148,8 +150,8 @@ fn place(offset: u64) -> (usize, usize) {
 impl Directory {
     /// For a machine with so many pages of RAM.
     #[must_use]
-    pub fn new(pages: usize) -> Directory {
-        Directory { heads: cpu::zeroed_atomics(pages), pages: Slab::new(), blocks: Slab::new() }
+    pub fn new(pages: usize, arena: &Arc<Arena>) -> Directory {
+        Directory { heads: HugeBox::of_zeros(arena, pages), pages: Slab::new(arena), blocks: Slab::new(arena) }
     }
 
     /// The number of a page.
@@ -291,7 +293,7 @@ mod tests {
 
     #[test]
     fn pages_of_one_physical_page_are_told_apart() {
-        let d = Directory::new(8);
+        let d = Directory::new(8, &Arena::new(true));
         let mut used = Used::default();
         let numbers: Vec<u32> = (0..3).map(|n| d.add(&key(5, n << 12), STAMP, &mut used).expect("room")).collect();
         for (n, number) in numbers.iter().enumerate() {

@@ -24,11 +24,12 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cpu::{CodeChange, CodeEpochs, CodeStamp};
 
 use crate::cache::{CodeCache, Region};
+use crate::hugepages::Arena;
 use crate::thunks::Thunks;
 use directory::{Directory, Removed, Used};
 use links::Links;
@@ -127,6 +128,7 @@ pub struct CodeSpace {
     /// Safepoints.
     pub grace: Grace,
     directory: Directory,
+    arena: Arc<Arena>,
     drops: AtomicU64,
     chunk_size: usize,
     /// Free or retiring chunks to keep.
@@ -135,7 +137,7 @@ pub struct CodeSpace {
 }
 
 impl CodeSpace {
-    /// For `vcpus` vCPUs, RAM of `pages` pages and about `bytes` of code. `thunks` makes the shared code for the address it is given.
+    /// For `vcpus` vCPUs, RAM of `pages` pages and about `bytes` of code; `huge`: in huge pages. `thunks` makes the shared code for the address it is given.
     ///
     /// # Errors
     /// No executable memory, or `thunks`' own.
@@ -143,16 +145,18 @@ impl CodeSpace {
         vcpus: usize,
         pages: usize,
         bytes: usize,
+        huge: bool,
         thunks: impl FnOnce(u64) -> Result<(Vec<u8>, Thunks), String>,
     ) -> Result<CodeSpace, String> {
         let least = 3 * vcpus + 4;
         let chunk_size = (bytes / (8 * vcpus + 8)).clamp(*CHUNK.start(), *CHUNK.end()) & !0xfff;
         let chunks = (bytes / chunk_size).clamp(least, 0x7fff);
-        let cache = CodeCache::new((chunks + 1) * chunk_size).map_err(|e| e.to_string())?;
+        let cache = CodeCache::new((chunks + 1) * chunk_size, huge).map_err(|e| e.to_string())?;
         // SAFETY: the first region of a new cache.
         let mut head = unsafe { cache.region(0, chunk_size) }.ok_or("no room for the first chunk")?;
         let (code, thunks) = thunks(cache.address(0))?;
         cache.append(&mut head, &code, &[]).map_err(|e| e.to_string())?;
+        let arena = Arena::new(huge);
         let table = Table {
             links: Links::new(chunks + 1),
             used: Used::default(),
@@ -170,7 +174,8 @@ impl CodeSpace {
             cache,
             thunks,
             grace: Grace::new(vcpus),
-            directory: Directory::new(pages),
+            directory: Directory::new(pages, &arena),
+            arena,
             drops: AtomicU64::new(0),
             chunk_size,
             reserve: (vcpus + 1).min(chunks / 3),
@@ -186,6 +191,12 @@ impl CodeSpace {
     #[must_use]
     pub fn cache(&self) -> &CodeCache {
         &self.cache
+    }
+
+    /// Where tables that belong to this code are.
+    #[must_use]
+    pub fn arena(&self) -> &Arc<Arena> {
+        &self.arena
     }
 
     /// Grows whenever jump caches may lead to something that was taken out.
@@ -237,6 +248,8 @@ impl CodeSpace {
         }
         t.reclaim(&self.grace, &self.directory);
         let chunk = t.free.pop()?;
+        drop(t);
+        self.cache.prepare(chunk * self.chunk_size, self.chunk_size);
         // SAFETY: a chunk is free if nobody fills it and nobody has pointers into it: new, or after its grace period.
         let region = unsafe { self.cache.region(chunk * self.chunk_size, self.chunk_size) }?;
         Some(Filling { chunk, region, exits: 0 })

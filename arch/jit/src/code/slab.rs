@@ -1,6 +1,8 @@
 //! Numbered items that stay where they are, so that they can be read while others are added.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+
+use crate::hugepages::{Arena, HugeBox};
 
 /// log2 of the items of the first segment; each further one doubles.
 const FIRST: u32 = 8;
@@ -10,13 +12,14 @@ const SEGMENTS: usize = 20;
 /// A growing table. Items are made with `Default` a segment at a time and never move; whoever hands out numbers decides what they mean.
 #[derive(Debug)]
 pub struct Slab<T> {
-    segments: [OnceLock<Box<[T]>>; SEGMENTS],
+    segments: [OnceLock<HugeBox<[T]>>; SEGMENTS],
+    arena: Arc<Arena>,
 }
 
 impl<T: Default> Slab<T> {
-    /// Empty.
-    pub fn new() -> Slab<T> {
-        Slab { segments: [const { OnceLock::new() }; SEGMENTS] }
+    /// Empty; it grows in `arena`.
+    pub fn new(arena: &Arc<Arena>) -> Slab<T> {
+        Slab { segments: [const { OnceLock::new() }; SEGMENTS], arena: Arc::clone(arena) }
     }
 
     fn place(index: u32) -> (usize, usize) {
@@ -38,7 +41,7 @@ impl<T: Default> Slab<T> {
         let items = self
             .segments
             .get(segment)?
-            .get_or_init(|| (0..1usize << (segment as u32 + FIRST)).map(|_| T::default()).collect());
+            .get_or_init(|| HugeBox::of_slice(&self.arena, 1usize << (segment as u32 + FIRST), T::default));
         items.get(at)
     }
 }
@@ -50,7 +53,7 @@ mod tests {
 
     #[test]
     fn numbers_lead_to_items_of_their_own() {
-        let s: Slab<AtomicU32> = Slab::new();
+        let s: Slab<AtomicU32> = Slab::new(&Arena::new(true));
         assert!(s.get(0).is_none());
         for i in 0..5000 {
             s.grow(i).expect("room").store(i, Ordering::Relaxed);

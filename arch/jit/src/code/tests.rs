@@ -17,7 +17,7 @@ fn space(vcpus: usize, bytes: usize) -> Space {
     let host = host.wrapping_add(host.align_offset(4096));
     // SAFETY: leaked memory, page aligned, 64 pages long.
     let ram = unsafe { cpu::Ram::new(&[(0, 64 << 12, host)]) }.expect("aligned");
-    let code = CodeSpace::new(vcpus, 64, bytes, |_| Ok((vec![0xc3], Thunks::default()))).expect("maps");
+    let code = CodeSpace::new(vcpus, 64, bytes, true, |_| Ok((vec![0xc3], Thunks::default()))).expect("maps");
     let filling = code.next_chunk(None, &mut 0).expect("fresh");
     Space { code, epochs: CodeEpochs::new(&ram), ram, filling }
 }

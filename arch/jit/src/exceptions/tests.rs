@@ -74,7 +74,7 @@ const SERROR: &[u32] = &[
 /// Offset of the first instruction at EL0.
 const USER: u64 = 0x38;
 
-fn run(optimise: Optimisations) -> Option<Box<JitCpu>> {
+fn run(optimise: Optimisations) -> Option<crate::HugeBox<JitCpu>> {
     let shared = JitShared::new(Options { cache_bytes: 4 << 20, optimise, ..Options::default() }).ok()?;
     let mut v = vcpu();
     for (offset, code) in [(0, START), (0xa00, FROM_EL1), (0xc00, FROM_EL0), (0xd80, SERROR)] {

@@ -44,11 +44,11 @@ pub fn vcpus(count: usize) -> Vec<Box<Vcpu>> {
     (0..count).map(|i| Vcpu::new(i, vm.clone(), Arc::new(Nothing))).collect()
 }
 
-fn jit(words: &[u32]) -> Option<Box<JitCpu>> {
+fn jit(words: &[u32]) -> Option<crate::HugeBox<JitCpu>> {
     jit_with(words, 4 << 20)
 }
 
-fn jit_with(words: &[u32], cache_bytes: usize) -> Option<Box<JitCpu>> {
+fn jit_with(words: &[u32], cache_bytes: usize) -> Option<crate::HugeBox<JitCpu>> {
     let shared = JitShared::new(Options { cache_bytes, ..Options::default() }).ok()?;
     let mut v = vcpu();
     for (i, w) in words.iter().enumerate() {

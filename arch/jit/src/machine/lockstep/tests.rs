@@ -7,7 +7,7 @@ use crate::{JitCpu, JitShared, Options};
 
 const HVC: u32 = 0xd400_0002;
 
-fn run(words: &[u32], seeded_fault: bool) -> Option<(Stop, Box<JitCpu>)> {
+fn run(words: &[u32], seeded_fault: bool) -> Option<(Stop, crate::HugeBox<JitCpu>)> {
     let options = Options { cache_bytes: 4 << 20, check: true, seeded_fault, ..Options::default() };
     let shared = JitShared::new(options).ok()?;
     let mut v = vcpu();
