@@ -11,3 +11,4 @@ pub mod nested;
 pub mod power_loss;
 pub mod process;
 pub mod tools;
+pub mod workshop;

@@ -165,10 +165,7 @@ impl Shell {
 /// When the compiler is missing or refuses the program.
 #[must_use]
 pub fn with_program(guest: &DemoGuest, name: &str, folder: &std::path::Path) -> DemoGuest {
-    let program = folder.join(name);
-    let source = crate_dir().join("programs").join(format!("{name}.c"));
-    let mut gcc = CROSS_GCC.command();
-    must_succeed(gcc.args(["-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg(source));
+    let program = compiled(name, folder);
     let read = |path: &std::path::Path| {
         std::fs::read(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
     };
@@ -180,6 +177,21 @@ pub fn with_program(guest: &DemoGuest, name: &str, folder: &std::path::Path) -> 
     let path = folder.join("initrd");
     std::fs::write(&path, initrd).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
     DemoGuest { initrd: path, ..guest.clone() }
+}
+
+/// The program `programs/NAME.c`, compiled for the guest: `FOLDER/NAME`.
+///
+/// # Panics
+/// When the compiler is missing or refuses the program.
+#[must_use]
+pub fn compiled(name: &str, folder: &std::path::Path) -> std::path::PathBuf {
+    let program = folder.join(name);
+    let source = crate_dir().join("programs").join(format!("{name}.c"));
+    let mut gcc = CROSS_GCC.command();
+    must_succeed(
+        gcc.args(["-O2", "-static", "-pthread", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg(source),
+    );
+    program
 }
 
 fn guest_options<'a>(

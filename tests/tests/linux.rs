@@ -131,3 +131,26 @@ fn an_idle_guest_leaves_the_host_alone() {
     assert!(spent <= 20, "{spent} ticks in 10 s");
     assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
 }
+
+/// `BOOTS=200` boots as often in a row with each number of processors.
+#[test]
+fn every_boot_comes_to_its_end() {
+    let boots = std::env::var("BOOTS").map_or(3, |text| text.parse().expect("BOOTS is a number"));
+    let guest = debian("bookworm", "linux-image-cloud-arm64");
+    let mut longest = Duration::ZERO;
+    for number in 1..=boots {
+        for cpus in [1, 2] {
+            let shell = Shell::boot(ENGINE, &guest, cpus, "256M", "quiet");
+            let finished = shell.end("poweroff -f");
+            assert_eq!(
+                finished.status.code(),
+                Some(0),
+                "boot {number}, {cpus} vCPUs: {}{}",
+                finished.stdout,
+                finished.stderr
+            );
+            longest = longest.max(finished.elapsed);
+        }
+    }
+    println!("{boots} boots each with 1 and 2 vCPUs, the longest in {longest:.1?}");
+}
