@@ -15,6 +15,7 @@ mod doorbells;
 pub mod fs;
 #[cfg(test)]
 mod hostile;
+mod linger;
 pub mod mmio;
 pub mod net;
 pub mod pci;

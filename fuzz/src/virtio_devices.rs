@@ -97,6 +97,9 @@ pub(crate) fn settle(device: &VirtioMmio) {
     assert!(start.elapsed() < Duration::from_secs(20), "a request does not end");
 }
 
+/// Whatever it is, nothing follows from it.
+fn ignore<T>(_: T) {}
+
 /// Any accesses to the registers, any bytes in RAM, in any order.
 pub fn virtio_mmio(data: &[u8]) {
     let (memory, device) = behind_mmio(Arc::new(VirtioRng::new()));
@@ -106,17 +109,17 @@ pub fn virtio_mmio(data: &[u8]) {
     }
     while let Some(kind) = bytes.u8() {
         let done = match kind & 7 {
-            0 => bytes.u8().map(|r| drop(device.read(u64::from(r) << 2, 4))),
+            0 => bytes.u8().map(|r| ignore(device.read(u64::from(r) << 2, 4))),
             1..=3 => bytes.u8().zip(bytes.u32()).map(|(r, v)| {
                 // Addresses are likelier near the RAM.
                 let v = if kind & 0x40 != 0 { RAM as u32 | v & 0x3_ffff } else { v & 0xff };
-                drop(device.write(u64::from(r & 0x7f) << 2, 4, v.into()));
+                ignore(device.write(u64::from(r & 0x7f) << 2, 4, v.into()));
             }),
             4 => bytes.u16().zip(bytes.u64()).map(|(at, v)| {
                 memory.write_obj(v, GuestAddress(RAM + u64::from(at & 0x3fff))).expect("in RAM");
             }),
-            5 => bytes.u16().map(|at| drop(device.write(u64::from(at), kind >> 4, u64::MAX))),
-            6 => Some(drop(device.write(0x50, 4, u64::from(kind >> 7)))),
+            5 => bytes.u16().map(|at| ignore(device.write(u64::from(at), kind >> 4, u64::MAX))),
+            6 => Some(ignore(device.write(0x50, 4, u64::from(kind >> 7)))),
             _ => Some(device.reset()),
         };
         if done.is_none() {
@@ -158,9 +161,9 @@ pub fn virtio_pci(data: &[u8]) {
     while let Some(kind) = bytes.u8() {
         let size = [1, 2, 4, 8][usize::from(kind >> 6)];
         let done = match kind & 7 {
-            0 => bytes.u16().map(|at| drop(ecam.read(u64::from(at), size))),
+            0 => bytes.u16().map(|at| ignore(ecam.read(u64::from(at), size))),
             1 => bytes.u8().zip(bytes.u32()).map(|(at, v)| write(&*ecam, 0x8000 | u64::from(at), size, v.into())),
-            2 => bytes.u16().map(|at| drop(window.read(u64::from(at), size))),
+            2 => bytes.u16().map(|at| ignore(window.read(u64::from(at), size))),
             3 => bytes.u8().zip(bytes.u64()).map(|(at, v)| {
                 let v = if kind & 8 != 0 { RAM | v & 0x3_ffff } else { v & 0xff };
                 write(&*window, 0x4000 + u64::from(at & 0x3f), size, v);

@@ -126,8 +126,12 @@ impl Reclaim for Ram {
 
 /// Any pages, reports and statistics.
 pub fn virtio_balloon(data: &[u8]) {
-    let options =
-        BalloonOptions { free_page_reporting: true, statistics: data.len() & 1 == 0, deflate_on_oom: true, target: None };
+    let options = BalloonOptions {
+        free_page_reporting: true,
+        statistics: data.len() & 1 == 0,
+        deflate_on_oom: true,
+        target: None,
+    };
     let balloon = Arc::new(VirtioBalloon::new(options, Arc::new(Ram)));
     let (memory, device) = behind_mmio(Arc::clone(&balloon) as Arc<dyn devices::virtio::VirtioDevice>);
     start_queue(&*device, 5, 0);
@@ -136,7 +140,8 @@ pub fn virtio_balloon(data: &[u8]) {
     while let (Some(kind), Some(len), Some(number)) = (bytes.u8(), bytes.u8(), bytes.u32()) {
         match kind & 7 {
             queue @ 0..5 => {
-                let words = (0..u32::from(len)).flat_map(|n| number.wrapping_add(n * u32::from(kind >> 3)).to_le_bytes());
+                let words =
+                    (0..u32::from(len)).flat_map(|n| number.wrapping_add(n * u32::from(kind >> 3)).to_le_bytes());
                 driver.offer(queue.into(), &words.collect::<Vec<u8>>(), number >> kind.min(31));
             }
             5 => device.write(0x100 + u64::from(len), 4, number.into()).expect("a register"),

@@ -14,6 +14,8 @@ use crate::kernel::{DEVICES, ModuleError, ModuleSet};
 
 /// Where the modules lie in the initrd.
 const FOLDER: &str = "modules";
+/// What systemd asks for at its start, where the root may have no modules for this kernel.
+const SYSTEMD: [&str; 1] = ["autofs4"];
 /// What the kernel tries, too, where the command line has no `init=`.
 const PROGRAMS: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
 /// Why there is no initrd.
@@ -103,7 +105,7 @@ pub fn make(
     if let Some(missing) = needed.into_iter().find(|name| !set.has(name)) {
         return Err(InitrdError::NoDriver { path: origin.to_owned(), name: missing.to_owned() });
     }
-    let names: Vec<&str> = needed.into_iter().chain(DEVICES).collect();
+    let names: Vec<&str> = needed.into_iter().chain(DEVICES).chain(SYSTEMD).collect();
     let modules = set.in_order(&names)?;
     let paths: Vec<String> = modules.iter().map(|module| format!("/{FOLDER}/{}.ko", module.name)).collect();
     let programs: Vec<String> =

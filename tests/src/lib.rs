@@ -12,3 +12,8 @@ pub mod power_loss;
 pub mod process;
 pub mod tools;
 pub mod workshop;
+
+/// `len` bytes that tell where they are, other ones for each `seed`.
+pub fn pattern(len: usize, seed: usize) -> Vec<u8> {
+    (0..len).map(|i| (i.wrapping_mul(31) ^ (i >> 8) ^ seed) as u8).collect()
+}

@@ -6,14 +6,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use tests::linux::{Shell, debian};
+use tests::pattern;
 
 const MIB: usize = 1 << 20;
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Bytes that differ from place to place.
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i.wrapping_mul(31) ^ (i >> 8)) as u8).collect()
-}
 
 fn boot(cpus: u32, options: &[&str]) -> Shell {
     let guest = debian("bookworm", "linux-image-cloud-arm64");
@@ -86,7 +82,7 @@ fn user_network(transport: &str) {
     let found = shell.command("nslookup -type=a vmm.test 10.0.2.3");
     assert!(found.contains("192.0.2.77"), "{found}");
 
-    let data = pattern(20 * MIB);
+    let data = pattern(20 * MIB, 0);
     let (from, server) = serve_once(Some(data.clone()));
     shell.command(&format!("nc 10.0.2.2 {from} </dev/null >/tmp/got; ls -l /tmp/got"));
     assert!(server.join().expect("served").is_empty());
@@ -102,11 +98,41 @@ fn user_network(transport: &str) {
     let elsewhere = shell.command("ping -c 1 -w 5 169.254.169.254; nc -w 5 127.0.0.2 9 </dev/null; echo status $?");
     assert!(elsewhere.contains("100% packet loss") && elsewhere.contains("status 1"), "{elsewhere}");
     no_complaints(&mut shell);
-    assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
+    let finished = shell.end("poweroff -f");
+    assert_eq!(finished.status.code(), Some(0));
+    has_counted(&finished.stderr);
     let captured = std::fs::metadata(&capture).expect("a capture").len();
     assert!(captured > 40 * MIB as u64, "{captured} bytes captured");
     // Nothing more can be done about a file that does not go.
     let _ = std::fs::remove_file(&capture);
+}
+
+/// The counters at the end tell of frames, doorbells and interrupts, and of how soon these were taken.
+fn has_counted(stats: &str) {
+    let stats: serde_json::Value =
+        serde_json::from_str(stats.lines().last().unwrap_or_default()).expect("counters as JSON");
+    let mut found = std::collections::BTreeMap::new();
+    let mut waiting = vec![&stats];
+    while let Some(value) = waiting.pop() {
+        let Some(fields) = value.as_object() else {
+            waiting.extend(value.as_array().into_iter().flatten());
+            continue;
+        };
+        for (name, field) in fields {
+            let number = field.as_u64().or_else(|| field["count"].as_u64()).unwrap_or(0);
+            let most = found.entry(name.as_str()).or_insert(number);
+            *most = number.max(*most);
+            waiting.push(field);
+        }
+    }
+    let mut expected = vec!["from_guest", "to_guest", "doorbells", "requests", "interrupts"];
+    if cfg!(target_arch = "x86_64") {
+        // The host's kernel keeps no such count.
+        expected.push("interrupt_to_acknowledgement");
+    }
+    for name in expected {
+        assert!(found.get(name).is_some_and(|&number| number > 10), "{name}: {stats}");
+    }
 }
 
 /// A name server that knows one name.
@@ -220,7 +246,7 @@ fn tap(offloads: &str) {
     shell.command("ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up");
     let ping = shell.command("ping -c 2 -w 20 192.168.77.1; ping -c 1 -s 4000 -w 20 192.168.77.1");
     assert_eq!(ping.matches(" 0% packet loss").count(), 2, "{ping}");
-    let data = pattern(20 * MIB);
+    let data = pattern(20 * MIB, 0);
     shell.command("(nc -l -p 99 >/tmp/got; touch /tmp/done) & true");
     beside_when_ready(id, "cat >/dev/tcp/192.168.77.2/99", &data);
     shell.command("for i in $(seq 100); do [ -e /tmp/done ] && break; sleep 0.2; done");

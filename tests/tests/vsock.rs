@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tests::linux::{Shell, debian, with_program};
+use tests::pattern;
 
 const MIB: usize = 1 << 20;
 const LIMIT: Duration = Duration::from_secs(120);
@@ -53,10 +54,6 @@ fn connect(folder: &Path, port: u32) -> UnixStream {
         assert!(Instant::now() < limit, "nobody listens at the guest's port {port}");
         std::thread::sleep(Duration::from_millis(100));
     }
-}
-
-fn pattern(len: usize, seed: usize) -> Vec<u8> {
-    (0..len).map(|i| (i.wrapping_mul(31) ^ (i >> 8) ^ seed) as u8).collect()
 }
 
 /// Sends `len` bytes, checks that they come back, and then the end.

@@ -10,6 +10,7 @@ use vm_memory::{Bytes, GuestAddress};
 use super::chain::{Chain, ChainError};
 use super::common::Shared;
 use super::device::{QueueHandler, Served};
+use super::linger::Linger;
 use super::spec;
 use super::worker::Doorbell;
 use crate::lock;
@@ -51,6 +52,7 @@ struct Live {
     /// `None` unless the driver has made it ready.
     queue: Option<Queue>,
     handler: Box<dyn QueueHandler>,
+    linger: Linger,
 }
 
 /// Where a queue is and how far it got.
@@ -66,7 +68,7 @@ impl Slot {
             index,
             doorbell: Arc::default(),
             hold: AtomicBool::new(false),
-            live: Mutex::new(Live { queue: None, handler }),
+            live: Mutex::new(Live { queue: None, handler, linger: Linger::new() }),
             counters: Counters::default(),
         }
     }
@@ -93,8 +95,8 @@ impl Slot {
     /// Has the handler answer what only it remembers, so that the rings say all.
     pub(super) fn give_up(&self, shared: &Shared) {
         let mut live = lock(&self.live);
-        let Live { queue: Some(queue), handler } = &mut *live else { return };
-        let mut active = ActiveQueue { queue, slot: self, shared, unsignalled: 0 };
+        let Live { queue: Some(queue), handler, linger } = &mut *live else { return };
+        let mut active = ActiveQueue { queue, slot: self, shared, linger, unsignalled: 0 };
         if let Err(error) = handler.give_up(&mut active).and_then(|()| active.signal()) {
             shared.fail(&error);
         }
@@ -109,8 +111,9 @@ impl Slot {
     /// Serves what there is; on the worker thread.
     pub(super) fn serve(&self, shared: &Shared) {
         let mut live = lock(&self.live);
-        let Live { queue: Some(queue), handler } = &mut *live else { return };
-        let mut active = ActiveQueue { queue, slot: self, shared, unsignalled: 0 };
+        let Live { queue: Some(queue), handler, linger } = &mut *live else { return };
+        linger.woke();
+        let mut active = ActiveQueue { queue, slot: self, shared, linger, unsignalled: 0 };
         if let Err(error) = active.serve_all(&mut **handler) {
             shared.fail(&error);
         }
@@ -122,6 +125,7 @@ pub struct ActiveQueue<'a> {
     queue: &'a mut Queue,
     slot: &'a Slot,
     shared: &'a Shared,
+    linger: &'a mut Linger,
     /// Buffers that were given back since the driver's wish for interrupts was last looked at.
     unsignalled: u16,
 }
@@ -166,9 +170,20 @@ impl ActiveQueue<'_> {
 
     /// Whether there is a request to pop.
     pub fn has_more(&self) -> bool {
-        let index: Result<u16, _> =
-            self.shared.memory.load(GuestAddress(self.queue.avail_ring().wrapping_add(2)), Ordering::Acquire);
-        index.is_ok_and(|index| u16::from_le(index) != self.queue.next_avail())
+        self.slot.has_more(self.queue, self.shared)
+    }
+
+    /// There is nothing to do: looks for a while whether there is a request, a ring, or what `is_done` looks for. False if
+    /// the handler may as well sleep.
+    pub(super) fn look(&mut self, mut is_done: impl FnMut() -> bool) -> bool {
+        let (queue, slot, shared) = (&*self.queue, self.slot, self.shared);
+        let is_ready = || is_done() || slot.doorbell.take() || slot.has_more(queue, shared) || !slot.may_run(shared);
+        self.linger.look(is_ready)
+    }
+
+    /// The handler slept after [`look`](Self::look) found nothing.
+    pub(super) fn woke(&mut self) {
+        self.linger.woke();
     }
 
     /// Sleeps until the doorbell is rung, by the driver or by a [`Bell`](super::Bell).
@@ -269,7 +284,7 @@ impl ActiveQueue<'_> {
 
     /// False when the queue has to stand still: a handler that waits for something goes on waiting no longer.
     pub fn may_run(&self) -> bool {
-        self.shared.may_run() && !self.slot.hold.load(Ordering::SeqCst)
+        self.slot.may_run(self.shared)
     }
 
     fn serve_all(&mut self, handler: &mut dyn QueueHandler) -> Result<(), QueueError> {
@@ -281,6 +296,10 @@ impl ActiveQueue<'_> {
             if served == Served::Waiting {
                 return Ok(());
             }
+            // The driver need not ring for what comes now.
+            if self.look(|| false) {
+                continue;
+            }
             if !self.queue.enable_notification(memory).map_err(|e| self.slot.broken(&e))? {
                 return Ok(());
             }
@@ -290,6 +309,16 @@ impl ActiveQueue<'_> {
 }
 
 impl Slot {
+    fn may_run(&self, shared: &Shared) -> bool {
+        shared.may_run() && !self.hold.load(Ordering::SeqCst)
+    }
+
+    fn has_more(&self, queue: &Queue, shared: &Shared) -> bool {
+        let index: Result<u16, _> =
+            shared.memory.load(GuestAddress(queue.avail_ring().wrapping_add(2)), Ordering::Acquire);
+        index.is_ok_and(|index| u16::from_le(index) != queue.next_avail())
+    }
+
     fn broken(&self, error: &dyn std::fmt::Display) -> QueueError {
         QueueError::Ring { index: self.index, reason: error.to_string() }
     }

@@ -272,6 +272,11 @@ impl<P: Port> Rig<P> {
         Some((number(at), number(at + 4)))
     }
 
+    /// What the device itself counts under `name`.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        self.device.common().counters()["device"][name].as_u64().unwrap()
+    }
+
     /// Waits for `done`.
     pub(crate) fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
         let limit = Instant::now() + Duration::from_secs(30);

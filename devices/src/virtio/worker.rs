@@ -82,6 +82,11 @@ impl Doorbell {
         self.rings.load(Ordering::Relaxed)
     }
 
+    /// Whether it has been rung since it was last looked at. Who gets true looks at everything.
+    pub(super) fn take(&self) -> bool {
+        self.rung.load(Ordering::SeqCst) && self.rung.swap(false, Ordering::SeqCst)
+    }
+
     /// The worker is about to sleep until `event`, always the same, is written to. False if it has been rung already.
     pub(super) fn begin_wait(&self, event: &Arc<OwnedFd>) -> bool {
         self.event.get_or_init(|| Arc::clone(event));

@@ -39,10 +39,6 @@ fn name_pages(rig: &mut Rig, queue: u16, pages: &[u32]) {
     rig.submit(queue, &[(BUFFERS, bytes.len() as u32)], &[]);
 }
 
-fn counter(rig: &Rig, name: &str) -> u64 {
-    rig.device.common().counters()["device"][name].as_u64().unwrap()
-}
-
 const FIRST: u32 = (RAM / PAGE) as u32;
 
 #[test]
@@ -53,16 +49,16 @@ fn pages_in_the_balloon_are_given_back_in_runs() {
     assert_eq!(rig.used(0).1, 0);
     let at = |page: u64| RAM + page * PAGE;
     assert_eq!(*lock(&memory.taken), [(at(300), 3 * PAGE), (at(318), 3 * PAGE), (at(400), PAGE)]);
-    assert_eq!((counter(&rig, "inflated_bytes"), counter(&rig, "refused")), (7 * PAGE, 2));
+    assert_eq!((rig.counter("inflated_bytes"), rig.counter("refused")), (7 * PAGE, 2));
     rig.device.write(0x104, 4, 7).unwrap();
-    assert_eq!((counter(&rig, "actual_bytes"), rig.device.read(0x104, 4).unwrap()), (7 * PAGE, 7));
+    assert_eq!((rig.counter("actual_bytes"), rig.device.read(0x104, 4).unwrap()), (7 * PAGE, 7));
     // Only a whole write of the right field counts.
     rig.device.write(0x100, 4, 9).unwrap();
     rig.device.write(0x104, 2, 9).unwrap();
     assert_eq!((rig.device.read(0x100, 4).unwrap(), rig.device.read(0x104, 4).unwrap()), (0, 7));
     name_pages(&mut rig, 1, &[f + 300, f + 301]);
     rig.used(1);
-    assert_eq!(counter(&rig, "deflated_bytes"), 2 * PAGE);
+    assert_eq!(rig.counter("deflated_bytes"), 2 * PAGE);
     assert_eq!(lock(&memory.taken).len(), 3);
 }
 
@@ -96,7 +92,7 @@ fn free_pages_are_given_back_whichever_queue_reports_them() {
         rig.submit(queue, &[], &[(BUFFERS, 0x2_0000), (RAM + RAM_LEN, 4096)]);
         rig.used(queue);
         assert_eq!(*lock(&memory.taken), [(BUFFERS, 0x2_0000)], "queue {queue}");
-        assert_eq!((counter(&rig, "reported_free_bytes"), counter(&rig, "refused")), (0x2_0000, 1));
+        assert_eq!((rig.counter("reported_free_bytes"), rig.counter("refused")), (0x2_0000, 1));
     }
     // Not asked for, not done.
     let (mut rig, memory) = rig(BalloonOptions::default());

@@ -57,6 +57,14 @@ impl Engine {
         }
     }
 
+    /// Whether one is done.
+    pub(super) fn has_done(&mut self) -> bool {
+        match self {
+            Engine::Ring(ring) => ring.has_done(),
+            Engine::Pool(pool) => !lock(&pool.done).is_empty(),
+        }
+    }
+
     /// One that is done.
     pub(super) fn take_done(&mut self) -> Option<Ticket> {
         match self {

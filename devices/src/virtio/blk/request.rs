@@ -244,12 +244,18 @@ impl Handler {
                 _ if !queue.may_run() => return Ok(Served::All),
                 _ => {}
             }
+            // While no more may be taken only what is under way matters: the doorbell says nothing.
+            let engine = &mut self.engine;
+            if taken == Taken::All && queue.look(|| engine.has_done()) {
+                continue;
+            }
             // Requests that come while others are under way are not to wait for those.
             if taken == Taken::All && queue.listen()? {
                 queue.ignore()?;
                 continue;
             }
             self.engine.wait(queue);
+            queue.woke();
             queue.ignore()?;
         }
     }

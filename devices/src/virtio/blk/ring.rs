@@ -122,6 +122,11 @@ impl Ring {
         self.queued = false;
     }
 
+    /// Whether there is an answer.
+    pub(super) fn has_done(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
     /// Takes one answer.
     pub(super) fn take_done(&mut self) -> Option<Ticket> {
         loop {

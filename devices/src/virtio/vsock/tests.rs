@@ -97,10 +97,6 @@ fn opened(rig: &mut Rig, host: &Host) -> UnixStream {
     stream
 }
 
-fn counter(rig: &Rig, name: &str) -> u64 {
-    rig.device.common().counters()["device"][name].as_u64().unwrap()
-}
-
 fn rw(data: &[u8]) -> Header {
     Header { len: data.len() as u32, ..from_guest(op::RW, 5000, 7) }
 }
@@ -127,8 +123,8 @@ fn the_guest_reaches_who_listens_on_the_host() {
     stream.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "late");
     assert_eq!(hear(&mut rig).0.op, op::RST);
-    assert_eq!(counter(&rig, "connections"), 0);
-    assert_eq!(counter(&rig, "bytes_from_guest"), 12);
+    assert_eq!(rig.counter("connections"), 0);
+    assert_eq!(rig.counter("bytes_from_guest"), 12);
 }
 
 fn reply(op: u16) -> Header {
@@ -163,7 +159,7 @@ fn the_host_reaches_a_port_of_the_guest() {
     let (end, _) = hear(&mut rig);
     assert_eq!((end.op, end.flags), (op::SHUTDOWN, NO_SEND | NO_RECEIVE));
     say(&mut rig, from_guest(op::RST, 99, request.src_port), &[]);
-    assert_eq!(counter(&rig, "connections"), 0);
+    assert_eq!(rig.counter("connections"), 0);
     // A port where nobody is.
     let mut stream = host.connect("CONNECT 1\n");
     let (request, _) = hear(&mut rig);
@@ -194,7 +190,7 @@ fn a_host_that_does_not_read_holds_up_the_guest_and_loses_nothing() {
         sent += len;
         say(&mut rig, from_guest(op::CREDIT_REQUEST, 5000, 7), &[]);
         forwarded = hear_op(&mut rig, op::CREDIT_UPDATE).0.fwd_cnt as usize;
-        assert!(counter(&rig, "bytes_waiting") <= ROOM.into());
+        assert!(rig.counter("bytes_waiting") <= ROOM.into());
     }
     assert!(sent < data.len(), "nothing holds it up");
     let mut got = vec![0; sent];
@@ -211,7 +207,7 @@ fn a_host_that_does_not_read_holds_up_the_guest_and_loses_nothing() {
     }
     // More than it may is a breach.
     let mut breach = 0;
-    while counter(&rig, "reset") == 0 {
+    while rig.counter("reset") == 0 {
         let piece = vec![1; 0x1_0000];
         say(&mut rig, rw(&piece), &piece);
         breach += piece.len();
@@ -261,7 +257,7 @@ fn nonsense_is_refused_and_hurts_nobody_else() {
     // Neither is answered: somebody else's packet, a reset of nothing.
     say(&mut rig, Header { src_cid: 9, ..from_guest(op::RW, 5000, 7) }, &[]);
     say(&mut rig, from_guest(op::RST, 1, 1), &[]);
-    assert_eq!(counter(&rig, "dropped_packets"), 1);
+    assert_eq!(rig.counter("dropped_packets"), 1);
     say(&mut rig, rw(b"alive"), b"alive");
     let mut got = [0; 5];
     stream.read_exact(&mut got).unwrap();
@@ -319,7 +315,7 @@ fn refusals_that_nobody_takes_are_bounded_and_connections_are_counted() {
     for port in 0..5000 {
         say(&mut rig, from_guest(op::RW, port, 1), &[]);
     }
-    assert_eq!(counter(&rig, "reset"), 5000);
+    assert_eq!(rig.counter("reset"), 5000);
     let mut answers = 0;
     rig.submit(0, &[], &[(IN, 44)]);
     while rig.used(0).1 == 44 {

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use images::cache::{Cache, Sha256Sum};
 use images::deb::DebNode;
 use images::debian::Archive;
-use images::kernel::ModuleSet;
 use images::kernel::{self, CLOUD_KERNEL};
 use images::progress::Progress;
 
@@ -129,18 +128,14 @@ pub fn guest(mirror: Option<&str>, cache: &Cache, progress: &dyn Progress) -> Re
 /// Puts the drivers into `tree`; the answer is the kernel's image.
 fn add_kernel(archive: &Archive, tree: &mut root::Tree, progress: &dyn Progress) -> Result<Vec<u8>, Failure> {
     let packages = kernel::packages(archive, CLOUD_KERNEL).map_err(|e| Failure::backend(explain(&e)))?;
-    let first = packages.first().ok_or_else(|| Failure::backend(format!("{CLOUD_KERNEL} has no kernel")))?;
-    let version = first.name.trim_start_matches("linux-image-");
-    let image = kernel::read(archive, &packages, progress).map_err(|e| Failure::backend(explain(&e)))?.image;
-    let path = archive.fetch(first, progress).map_err(|e| Failure::backend(explain(&e)))?;
-    let set = ModuleSet::open(&path, version).map_err(|e| Failure::backend(explain(&e)))?;
+    let kernel = kernel::read(archive, &packages, progress).map_err(|e| Failure::backend(explain(&e)))?;
     let mut order = String::new();
-    for module in set.in_order(&MODULES).map_err(|e| Failure::backend(explain(&e)))? {
+    for module in kernel.modules(&MODULES).map_err(|e| Failure::backend(explain(&e)))? {
         order += &format!("{}.ko\n", module.name);
         tree.insert(format!("bench/modules/{}.ko", module.name), (0o644, DebNode::File(module.contents)));
     }
     tree.insert("bench/modules/order".to_owned(), (0o644, DebNode::File(order.into_bytes())));
-    Ok(image)
+    Ok(kernel.image)
 }
 
 /// The directory with the peer's root, for the host's architecture.
