@@ -1,10 +1,11 @@
 //! What a mirror of the Debian archive sends before any of it is trusted.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use images::debian::{Keyring, PackageIndex, Release, compare_versions, relation};
-use images::{compression, cpio, lock, tarball};
+use images::{compression, cpio, deb, lock, tarball};
 
 /// Most bytes that a decompressor may give.
 const MAX_PLAIN: u64 = 1 << 20;
@@ -34,6 +35,49 @@ pub fn archive(data: &[u8]) {
     let _ = lock::Lock::parse(&text);
     if let Some((a, b)) = text.split_once(' ') {
         assert_eq!(compare_versions(a, b), compare_versions(b, a).reverse());
+    }
+}
+
+/// A package: the bytes as they are, and as a part of one that is else made right.
+pub fn package(data: &[u8]) {
+    let file = FILE.with(|file| file.path.clone());
+    let read = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).expect("a temporary file");
+        let _ = deb::read_control(&file);
+        let _ = deb::read_files(&file, |_| true, MAX_PLAIN);
+        if let Ok(reader) = deb::data(&file) {
+            let _ = std::io::copy(&mut reader.take(MAX_PLAIN), &mut std::io::sink());
+        }
+    };
+    read(data);
+    read(&[b"!<arch>\n", data].concat());
+    let member = |name: &str, bytes: &[u8]| {
+        let mut member = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, bytes.len()).into_bytes();
+        member.extend(bytes);
+        member.resize(member.len().next_multiple_of(2), b'\n');
+        member
+    };
+    let beginning = [b"!<arch>\n".as_slice(), &member("debian-binary", b"2.0\n")].concat();
+    read(&[&beginning, data].concat());
+    for (control, contents) in [("control.tar", "data.tar"), ("control.tar.gz", "data.tar.xz"), ("control.tar", "data.tar.zst")] {
+        read(&[beginning.as_slice(), &member(control, data), &member(contents, data)].concat());
+    }
+}
+
+thread_local! {
+    static FILE: Temporary = Temporary {
+        path: std::env::temp_dir().join(format!("fuzz-{}-{:?}.deb", std::process::id(), std::thread::current().id())),
+    };
+}
+
+/// The file that packages are read from, removed at the end.
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

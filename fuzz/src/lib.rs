@@ -13,7 +13,7 @@ mod translation;
 mod virtio_devices;
 mod virtio_requests;
 
-pub use archive_files::archive;
+pub use archive_files::{archive, package};
 pub use devices_of_the_board::{device_state, pl011, pl031, pl061};
 pub use disk_images::disk_image;
 pub use firmware_files::{fdt, kernel};

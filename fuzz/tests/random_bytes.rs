@@ -81,6 +81,11 @@ fn archive() {
 }
 
 #[test]
+fn package() {
+    run(fuzz::package);
+}
+
+#[test]
 fn disk_image() {
     run(fuzz::disk_image);
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use self::guest::{BuildGuest, Plan};
 use self::unpack::{Placer, Preinst, Unpacked};
 use crate::cache::{Cache, Sha256Sum};
-use crate::debian::{Archive, ArchiveOptions, DebianError, Package};
+use crate::debian::{Archive, ArchiveOptions, DebianError, Package, mirror_of};
 use crate::files::ScratchDirectory;
 use crate::format::disk;
 use crate::kernel::{self, GuestKernel, KernelError};
@@ -92,6 +92,11 @@ pub struct BuildOptions {
     pub locked: Option<Lock>,
     /// Number of processors of the guest.
     pub cpus: u16,
+    /// Bytes of RAM of the guest; `None`: by the size of the packages.
+    pub memory: Option<u64>,
+    /// The mirrors that the image's `sources.list` names, one for the suites and one that ends in `-security` for those of
+    /// security updates; where there is none, that which the packages come from.
+    pub image_mirrors: Vec<String>,
     /// How long the guest may take.
     pub timeout: Duration,
     /// Threads that fetch and unpack.
@@ -113,6 +118,8 @@ impl BuildOptions {
             recipe: Recipe::default(),
             locked: None,
             cpus: 2,
+            memory: None,
+            image_mirrors: Vec::new(),
             timeout: Duration::from_secs(3600),
             threads: std::thread::available_parallelism().map_or(2, usize::from),
             scratch,
@@ -137,6 +144,10 @@ impl BuildOptions {
                 let sum = std::fs::File::open(&name).and_then(|mut file| crate::format::hash(&mut file));
                 format!("from {}\n", sum.map_err(failed)?.0)
             }
+        };
+        let base = match self.image_mirrors.as_slice() {
+            [] => base,
+            mirrors => format!("{base}image-mirrors {mirrors:?}\n"),
         };
         let text = format!(
             "{base}include {:?}\nexclude {:?}\nsuites {:?}\ncomponents {:?}\nhostname {:?}\n{}",
@@ -180,7 +191,7 @@ pub fn build(
         }
         None => {
             let archive = Archive::open(&options.archive, cache, progress)?;
-            let lock = new_lock(options, &archive)?;
+            let lock = new_lock(options, &archive, progress)?;
             (archive.without_index(), lock)
         }
     };
@@ -191,14 +202,18 @@ pub fn build(
 }
 
 /// Chooses the packages.
-fn new_lock(options: &BuildOptions, archive: &Archive) -> Result<Lock, BuildError> {
+fn new_lock(options: &BuildOptions, archive: &Archive, progress: &dyn Progress) -> Result<Lock, BuildError> {
     let selection = match options.from_tar {
         None => resolve::resolve(archive, &options.request)?,
         Some(_) => Selection::default(),
     };
-    let sources: Vec<LockedSource> = archive.sources().iter().map(LockedSource::new).collect();
+    let mut sources: Vec<LockedSource> = archive.sources().iter().map(LockedSource::new).collect();
+    for source in &mut sources {
+        let mirror = mirror_of(&source.suite, &options.image_mirrors);
+        source.image_uri = mirror.filter(|mirror| *mirror != source.uri);
+    }
     let newest = archive.sources().iter().map(|source| source.date).max().unwrap_or_default();
-    let mut build_packages = kernel::packages(archive, &options.kernel)?;
+    let mut build_packages = kernel::available(archive, &options.kernel, progress)?;
     build_packages.push(archive.find("busybox-static")?);
     Ok(Lock {
         version: VERSION,
@@ -313,6 +328,7 @@ impl Build<'_> {
             kernel: &kernel,
             busybox: &busybox,
             cpus: self.options.cpus,
+            memory: self.options.memory,
             timeout: self.options.timeout,
             progress: self.progress,
         };

@@ -1,11 +1,13 @@
 //! Files that were fetched or made, addressed by their SHA-256. A file gets its name only when it is complete and its hash
 //! is right, and the hash is checked again whenever the file is asked for: neither a crash nor a bad disk is believed.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 
 /// A SHA-256 value.
@@ -139,13 +141,49 @@ impl Cache {
         size: u64,
         write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
     ) -> Result<PathBuf, E> {
+        let temporary = Temporary::create(&self.path(sum))?;
+        self.store_into(temporary, what, sum, size, |out, _| write(out))
+    }
+
+    /// The same for what comes slowly: when `write` fails, what it gave is kept, and the next call for this hash goes on there.
+    /// `write` is told how many bytes are there already.
+    ///
+    /// # Errors
+    /// As [`Cache::store`]; after a mismatch nothing is kept.
+    pub fn store_resumed<E: From<CacheError>>(
+        &self,
+        what: &str,
+        sum: &Sha256Sum,
+        size: u64,
+        write: impl FnOnce(&mut dyn Write, u64) -> Result<(), E>,
+    ) -> Result<PathBuf, E> {
         let path = self.path(sum);
-        let mut temporary = Temporary::create(&path)?;
-        let mut bounded = Bounded { out: &mut temporary.file, hasher: Sha256::new(), size: 0, limit: size };
-        let written = write(&mut bounded);
+        let temporary = match Temporary::resume(&path, size)? {
+            Some(temporary) => temporary,
+            // Somebody else is at it.
+            None => Temporary::create(&path)?,
+        };
+        self.store_into(temporary, what, sum, size, write)
+    }
+
+    fn store_into<E: From<CacheError>>(
+        &self,
+        mut temporary: Temporary,
+        what: &str,
+        sum: &Sha256Sum,
+        size: u64,
+        write: impl FnOnce(&mut dyn Write, u64) -> Result<(), E>,
+    ) -> Result<PathBuf, E> {
+        let path = self.path(sum);
+        let (hasher, start) = (temporary.hasher.clone(), temporary.size);
+        let mut bounded = Bounded { out: &mut temporary.file, hasher, size: start, limit: size, refused: false };
+        let written = write(&mut bounded, start);
+        let refused = bounded.refused;
         let (found_size, found) = (bounded.size, Sha256Sum(bounded.hasher.finalize().into()));
         // Too many bytes are a mismatch, however the writer reports that it was stopped.
         if found_size <= size {
+            // What the disk has no room for is not kept.
+            temporary.kept = written.is_err() && temporary.resumable && !refused;
             written?;
         }
         if found_size != size || found != *sum {
@@ -201,6 +239,11 @@ struct Temporary {
     file: File,
     path: PathBuf,
     kept: bool,
+    /// What is in it already.
+    hasher: Sha256,
+    size: u64,
+    /// Whether its name says what it will be, so that it can be gone on with.
+    resumable: bool,
 }
 
 impl Temporary {
@@ -213,7 +256,45 @@ impl Temporary {
             fs::create_dir_all(parent).map_err(error)?;
         }
         let file = File::create(&path).map_err(error)?;
-        Ok(Temporary { file, path, kept: false })
+        Ok(Temporary { file, path, kept: false, hasher: Sha256::new(), size: 0, resumable: false })
+    }
+
+    /// The part of `target` that an earlier call left, or a new one; nothing if another process writes it. What comes of a
+    /// process that was killed is found, too.
+    fn resume(target: &Path, limit: u64) -> Result<Option<Temporary>, CacheError> {
+        let path = target.with_extension("partial");
+        let error = |source| CacheError::Io { path: path.clone(), source };
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent).map_err(error)?;
+        }
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(error)?;
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(None);
+        }
+        // Who had the lock before may have given the file its name.
+        let own = file.metadata().map_err(error)?;
+        if !fs::metadata(&path).is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino())) {
+            return Ok(None);
+        }
+        let mut temporary = Temporary { file, path, kept: false, hasher: Sha256::new(), size: 0, resumable: true };
+        temporary.read_part(own.len(), limit).map_err(|source| CacheError::Io { path: target.to_owned(), source })?;
+        Ok(Some(temporary))
+    }
+
+    /// Hashes what is there; begins anew where that cannot be the beginning of a file of `limit` bytes.
+    fn read_part(&mut self, length: u64, limit: u64) -> io::Result<()> {
+        if length >= limit {
+            return self.file.set_len(0);
+        }
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match self.file.read(&mut buffer)? {
+                0 => return Ok(()),
+                count => self.hasher.update(buffer.get(..count).unwrap_or_default()),
+            }
+            self.size = self.file.stream_position()?;
+        }
     }
 
     fn keep(mut self, target: &Path) -> Result<(), CacheError> {
@@ -237,6 +318,8 @@ struct Bounded<'a> {
     hasher: Sha256,
     size: u64,
     limit: u64,
+    /// Whether the file refused something.
+    refused: bool,
 }
 
 impl Write for Bounded<'_> {
@@ -245,7 +328,7 @@ impl Write for Bounded<'_> {
         if self.size > self.limit {
             return Err(io::Error::other(format!("more than the {} bytes that were promised", self.limit)));
         }
-        self.out.write_all(bytes)?;
+        self.out.write_all(bytes).inspect_err(|_| self.refused = true)?;
         self.hasher.update(bytes);
         Ok(bytes.len())
     }
@@ -296,6 +379,42 @@ pub(crate) mod tests {
         assert_eq!(fs::read(&path).expect("there"), b"abc");
         let left: Vec<_> = fs::read_dir(path.parent().expect("a parent")).expect("there").collect();
         assert_eq!(left.len(), 1, "temporary files are left: {left:?}");
+    }
+
+    #[test]
+    fn what_broke_off_is_gone_on_with() {
+        let scratch = Scratch::new("resumed");
+        let cache = Cache::new(&scratch.0);
+        let sum = Sha256Sum::of(b"abcdef");
+        let io_error = |source| CacheError::Io { path: "it".into(), source };
+        let broken = || io_error(io::Error::other("broken"));
+        let send = |bytes: &'static [u8], there: u64, breaks: bool| {
+            cache.store_resumed("it", &sum, 6, |out, start| {
+                assert_eq!(start, there);
+                out.write_all(bytes).map_err(io_error)?;
+                if breaks { Err(broken()) } else { Ok(()) }
+            })
+        };
+        send(b"ab", 0, true).expect_err("broken");
+        send(b"c", 2, true).expect_err("broken");
+        assert_eq!(cache.find(&sum, 6), None);
+        let path = send(b"def", 3, false).expect("stored");
+        assert_eq!(fs::read(&path).expect("there"), b"abcdef");
+        let left = || fs::read_dir(path.parent().expect("a parent")).expect("there").count();
+        assert_eq!(left(), 1);
+        // Other contents are not gone on with.
+        fs::remove_file(&path).expect("removed");
+        send(b"ax", 0, true).expect_err("broken");
+        assert!(matches!(send(b"cdef", 2, false), Err(CacheError::Mismatch { found_size: 6, .. })));
+        assert_eq!(left(), 0);
+        // Nor is what is too long, or what somebody else writes.
+        let partial = path.with_extension("partial");
+        fs::write(&partial, b"abcdefg").expect("written");
+        send(b"abc", 0, true).expect_err("broken");
+        let other = File::open(&partial).expect("there");
+        rustix::fs::flock(&other, FlockOperation::LockExclusive).expect("locked");
+        send(b"abcdef", 0, false).expect("stored");
+        assert_eq!((left(), fs::read(&partial).expect("there").len()), (2, 3));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod version;
 
 pub use apt::{AptConfiguration, AptSource};
 pub use archive::{Archive, ArchiveOptions, DebianError, Source};
+pub(crate) use mirrors::mirror_of;
 pub use packages::{Package, PackageIndex};
 pub use release::{Release, ReleaseError};
 pub use signature::{Keyring, SignatureError};

@@ -194,12 +194,14 @@ fn write_file(
         Format::TarGzip => flushed(tar::write(tree, gzip(buffered(file)))?.finish()?),
         Format::TarZstd => zstd(flushed(tar::write(tree, buffered(beside()?))?)?, file),
         Format::Ext4 => {
-            ext4::write(tree, &file_system(tree, epoch, options.size), &file, 0)?;
+            let tree = with_fstab(tree, epoch, &beside()?)?;
+            ext4::write(&tree, &file_system(&tree, epoch, options.size), &file, 0)?;
             Ok(file)
         }
         Format::Qcow2 => {
             let disk = beside()?;
-            let size = ext4::write(tree, &file_system(tree, epoch, options.size), &disk, 0)?;
+            let tree = with_fstab(tree, epoch, &beside()?)?;
+            let size = ext4::write(&tree, &file_system(&tree, epoch, options.size), &disk, 0)?;
             qcow2::write(&disk, size, &file)?;
             Ok(file)
         }
@@ -217,14 +219,20 @@ fn write_file(
     }
 }
 
-/// Writes a disk that boots; `spool` takes what is added to the files.
-fn write_disk(tree: &Tree, epoch: u64, options: &WriteOptions, out: &File, spool: &File) -> io::Result<u64> {
-    let missing = "a disk needs a kernel and a boot loader: make it with `vmm image build`";
-    let boot = options.boot.as_ref().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, missing))?;
+/// The tree with an `/etc/fstab` if it has none; `spool` takes it.
+fn with_fstab(tree: &Tree, epoch: u64, spool: &File) -> io::Result<Tree> {
     let mut tree = tree.clone();
     let spool = Spool::of_file(spool.try_clone()?);
     let seconds = i64::try_from(epoch).unwrap_or(i64::MAX);
     disk::add_fstab(&mut tree, seconds, &spool, |tree| file_system(tree, epoch, None).uuid)?;
+    Ok(tree)
+}
+
+/// Writes a disk that boots; `spool` takes what is added to the files.
+fn write_disk(tree: &Tree, epoch: u64, options: &WriteOptions, out: &File, spool: &File) -> io::Result<u64> {
+    let missing = "a disk needs a kernel and a boot loader: make it with `vmm image build`";
+    let boot = options.boot.as_ref().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, missing))?;
+    let tree = with_fstab(tree, epoch, spool)?;
     disk::write(&tree, &file_system(&tree, epoch, options.size), boot, out)
 }
 

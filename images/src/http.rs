@@ -1,6 +1,7 @@
 //! Fetches files over HTTP and HTTPS: bounded in size, with timeouts, and tried again when that can help, from where they
 //! broke off if the server can do that.
 
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -98,6 +99,8 @@ struct Download<'a> {
     done: u64,
     /// The server's mark of the file that they are of (`ETag`), if it has a strong one.
     mark: Option<String>,
+    /// Whether the rest may be asked for without such a mark, as the file's hash says in the end whether it fits.
+    hashed: bool,
     out: &'a mut dyn Write,
 }
 
@@ -121,11 +124,15 @@ impl Client {
     /// [`HttpError`]; after passing failures it is tried again.
     pub fn get(&self, url: &str, limit: u64, progress: &dyn Progress) -> Result<Vec<u8>, HttpError> {
         let mut bytes = Vec::new();
-        self.download(Download { what: url, url, limit, done: 0, mark: None, out: &mut bytes }, progress)?;
+        self.download(
+            Download { what: url, url, limit, done: 0, mark: None, hashed: false, out: &mut bytes },
+            progress,
+        )?;
         Ok(bytes)
     }
 
-    /// The file of the cache with this hash and size; fetched from `url` if it is not there. `what` names it to people.
+    /// The file of the cache with this hash and size; fetched from `url` if it is not there, or what is missing of it where an
+    /// earlier call failed, also for another server. `what` names it to people.
     ///
     /// # Errors
     /// [`HttpError`]; a file with other contents is not tried again.
@@ -140,9 +147,18 @@ impl Client {
         if let Some(path) = cache.find(sum, size) {
             return Ok(path);
         }
-        cache.store(what, sum, size, |out| {
-            self.download(Download { what, url, limit: size, done: 0, mark: None, out }, progress)
-        })
+        let resumed = Cell::new(false);
+        let store = || {
+            cache.store_resumed(what, sum, size, |out, done| {
+                resumed.set(done > 0);
+                self.download(Download { what, url, limit: size, done, mark: None, hashed: true, out }, progress)
+            })
+        };
+        match store() {
+            // What was there may have come from a server that has other files: once more, all from this one.
+            Err(HttpError::Cache(CacheError::Mismatch { .. })) if resumed.get() => store(),
+            result => result,
+        }
     }
 
     /// Tries until it succeeds, fails for good, or has failed too often without a byte more.
@@ -174,8 +190,11 @@ impl Client {
             return Err(Failure::Final(HttpError::BadUrl(url.to_owned())));
         }
         let mut request = self.agent.get(url);
+        if download.done > 0 && (download.hashed || download.mark.is_some()) {
+            request = request.header("Range", format!("bytes={}-", download.done));
+        }
         if let Some(mark) = download.mark.as_ref().filter(|_| download.done > 0) {
-            request = request.header("Range", format!("bytes={}-", download.done)).header("If-Range", mark);
+            request = request.header("If-Range", mark);
         }
         let response = request.call().map_err(|error| match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Final(HttpError::BadUrl(url.to_owned())),
@@ -188,9 +207,13 @@ impl Client {
                 let start = header("content-range")
                     .and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok());
                 start.filter(|start| *start == download.done).ok_or_else(|| {
-                    download.mark = None;
+                    (download.mark, download.hashed) = (None, false);
                     Failure::Passing("the server sent another part than it was asked for".to_owned())
                 })?
+            }
+            status @ 416 => {
+                (download.mark, download.hashed) = (None, false);
+                return Err(Failure::Passing(format!("HTTP status {status}")));
             }
             status @ (408 | 425 | 429 | 500..=599) => return Err(Failure::Passing(format!("HTTP status {status}"))),
             status => return Err(Failure::Final(HttpError::Missing { url: url.to_owned(), status })),

@@ -8,7 +8,8 @@ pub use modules::{DEVICES, DISKS, Module, ModuleError, ModuleSet};
 use std::path::Path;
 
 use crate::deb::{self, DebError, DebFile};
-use crate::debian::{Archive, DebianError, Package};
+use crate::debian::{Archive, DebianError, Package, compare_versions};
+use crate::http::HttpError;
 use crate::progress::Progress;
 
 /// Greatest size of what is taken out of a package.
@@ -79,7 +80,44 @@ impl GuestKernel {
 /// # Errors
 /// [`KernelError::Debian`].
 pub fn packages(archive: &Archive, name: &str) -> Result<Vec<Package>, KernelError> {
-    let meta = archive.find(name)?;
+    packages_of(archive, archive.find(name)?)
+}
+
+/// The same, of the newest version of the meta package whose packages the archive really has: that of a suite's updates may be
+/// gone from a mirror, or be there before its files are. They are in the cache then.
+///
+/// # Errors
+/// [`KernelError::Debian`]: what was wrong with the newest.
+pub fn available(archive: &Archive, name: &str, progress: &dyn Progress) -> Result<Vec<Package>, KernelError> {
+    let mut versions = archive.index().named(name);
+    versions.sort_by(|a, b| compare_versions(&b.version, &a.version));
+    let mut newest = None;
+    for meta in versions {
+        let version = meta.version.clone();
+        let fetched = packages_of(archive, meta).and_then(|packages| {
+            for package in packages.iter().filter(|package| !archive.has(package)) {
+                archive.fetch(package, progress)?;
+            }
+            Ok(packages)
+        });
+        match fetched {
+            Err(KernelError::Debian(
+                error @ (DebianError::Http(HttpError::Missing { .. }) | DebianError::NoPackage { .. }),
+            )) => {
+                progress.note(&format!("{name} {version} cannot be used: {error}"));
+                newest.get_or_insert(error);
+            }
+            result => return result,
+        }
+    }
+    match newest {
+        Some(error) => Err(error.into()),
+        // There is none: the error says so.
+        None => packages(archive, name),
+    }
+}
+
+fn packages_of(archive: &Archive, meta: Package) -> Result<Vec<Package>, KernelError> {
     let kernel = meta.depends.iter().flatten().find(|dependency| dependency.name.starts_with("linux-image-"));
     let kernel = match kernel {
         Some(kernel) => match kernel.exactly() {
@@ -172,6 +210,36 @@ fn read_files(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_that_is_gone_from_the_mirror_is_passed_over() {
+        use crate::cache::{Cache, tests::Scratch};
+        use crate::debian::archive::tests::{DATE, Server, options, package, publish};
+        use crate::debian::signature::tests::make_key;
+        use crate::progress::Silent;
+        let scratch = Scratch::new("kernel-gone");
+        let (server, key) = (Server::start(), make_key());
+        let kernel = |version: &str| {
+            package(&server, CLOUD_KERNEL, version, &format!("linux-image-{version} (= {version})"), &[])
+                + &package(&server, &format!("linux-image-{version}"), version, "", &[])
+        };
+        publish(&server, &key, "one", &(kernel("5.9") + &kernel("5.10")), DATE);
+        let cache = Cache::new(scratch.0.join("cache"));
+        let archive = Archive::open(&options(&server, &key, &scratch, "one"), &cache, &Silent).expect("opens");
+        server.files.lock().expect("no panic").remove("pool/linux-image-5.10_5.10_arm64.deb");
+        assert_eq!(packages(&archive, CLOUD_KERNEL).expect("listed")[0].version, "5.10");
+        assert_eq!(available(&archive, CLOUD_KERNEL, &Silent).expect("the other")[0].version, "5.9");
+        server.files.lock().expect("no panic").remove("pool/linux-image-5.9_5.9_arm64.deb");
+        archive
+            .find("linux-image-5.9")
+            .map(|one| std::fs::remove_file(cache.path(&one.sha256)))
+            .expect("there")
+            .expect("kept");
+        let error = available(&archive, CLOUD_KERNEL, &Silent).expect_err("both are gone");
+        assert!(error.to_string().contains("linux-image-5.10"), "{error}");
+        let error = available(&archive, "linux-image-other", &Silent).expect_err("unknown");
+        assert!(matches!(error, KernelError::Debian(DebianError::NoPackage { .. })), "{error}");
+    }
 
     #[test]
     fn kernels_are_known_by_their_places() {

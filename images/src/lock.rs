@@ -92,8 +92,11 @@ pub struct Lock {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedSource {
-    /// Base of the mirror, as the image's `sources.list` has it.
+    /// Base of the mirror.
     pub uri: String,
+    /// The base that the image's `sources.list` has in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_uri: Option<String>,
     /// The suite.
     pub suite: String,
     /// The components.
@@ -145,6 +148,7 @@ impl LockedSource {
     pub fn new(source: &Source) -> LockedSource {
         LockedSource {
             uri: source.mirrors.first().cloned().unwrap_or_default(),
+            image_uri: None,
             suite: source.suite.clone(),
             components: source.components.clone(),
             date: source.date,

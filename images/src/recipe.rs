@@ -72,6 +72,9 @@ pub struct Recipe {
     /// Packages, also such as a configuration agent: `puppet-agent`, `salt-minion`.
     #[serde(default)]
     pub include: Vec<String>,
+    /// The mirrors that the image's own `sources.list` names, as `--image-mirror` has them.
+    #[serde(default)]
+    pub image_mirrors: Vec<String>,
     /// Packages that must not be taken.
     #[serde(default)]
     pub exclude: Vec<String>,

@@ -3,6 +3,7 @@
 //! The tests need Debian's `gcc-aarch64-linux-gnu` and `qemu-user` (`.ci/run` installs them); a test that misses one
 //! fails and says which.
 
+pub mod archive;
 pub mod differential;
 pub mod guests;
 pub mod linux;

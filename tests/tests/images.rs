@@ -1,18 +1,24 @@
-//! Debian images end to end: configured in a guest, always with the same bytes, and bootable. `IMAGES_INCLUDE=PKG,...` adds
-//! packages, `IMAGES_SUITE` names another suite. On demand, as they take minutes: `IMAGES_ALL_FORMATS=1` compares all formats
-//! of two builds, one of them by the interpreter; `IMAGES_UEFI=1` boots a disk in QEMU with AAVMF (packages
-//! `qemu-system-arm`, `qemu-efi-aarch64`); `IMAGES_RECONFIGURE=100` configures `libc-bin` so often; `IMAGES_MMDEBSTRAP=1`
-//! compares with mmdebstrap, run in an arm64 guest that needs the mirror.
+//! Debian images end to end: configured in a guest, always with the same bytes, and bootable. On demand: `IMAGES_UEFI=1` boots
+//! a disk in QEMU with AAVMF (packages `qemu-system-arm`, `qemu-efi-aarch64`); `IMAGES_RECONFIGURE=N` configures `libc-bin` so
+//! often (100); `IMAGES_LARGE=1` makes an image with a kernel and a Java machine, `IMAGES_AGENT=1` one with a configuration
+//! agent. The comparison with mmdebstrap needs the mirror.
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use tests::linux::{BOOT_LIMIT, debian};
+use images::cache::Cache;
+use images::debian::ArchiveOptions;
+use images::format::Format;
+use images::lock::Lock;
+use images::progress::Silent;
+use tests::archive::Mirror;
+use tests::linux::BOOT_LIMIT;
 use tests::monitor::{program, run_with};
-use tests::process::{Finished, run};
+use tests::process::{Finished, run, start};
 use tests::tools::{Tool, must_succeed};
 
 const E2FSCK: Tool = Tool { program: "e2fsck", package: "e2fsprogs" };
@@ -59,50 +65,144 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path of text")
 }
 
-#[test]
-fn the_same_packages_give_the_same_bytes_and_a_system_that_boots() {
-    let suite = std::env::var("IMAGES_SUITE").unwrap_or_else(|_| "bookworm".to_owned());
-    let include = std::env::var("IMAGES_INCLUDE").unwrap_or_default();
-    let mut what = vec!["--suite", suite.as_str()];
-    if !include.is_empty() {
-        what.extend(["--include", &include]);
+/// Every format that there is; the lock file has their hashes.
+const FORMATS: [&str; 11] = Format::NAMES;
+
+/// Options for one output in each format, in a folder.
+fn outputs(folder: &Path) -> Vec<String> {
+    FORMATS
+        .iter()
+        .flat_map(|format| ["--output".to_owned(), text(&folder.join(format!("a.{format}"))).to_owned()])
+        .collect()
+}
+
+/// Runs what follows in a namespace in which `$PLACE/merged` is an overlayfs.
+const WITH_OVERLAY: &str = "mount -t tmpfs none \"$PLACE\" && cd \"$PLACE\" && mkdir lower upper work merged && \
+    mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged && cd / && exec \"$@\"";
+
+/// A command that begins `vmm` as another user with another umask, a cache of its own that is empty, and its scratch folder on
+/// an overlayfs, as far as this host lets it.
+fn elsewhere(folder: &Path) -> Command {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("our folder");
+    let place = folder.join("place");
+    fs::create_dir(&place).expect("a folder");
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).expect("our folder");
+    // Where the program is, others may not look.
+    let program_here = folder.join("vmm");
+    fs::copy(program(), &program_here).expect("a copy");
+    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    let mut words: Vec<&str> = Vec::new();
+    if root {
+        words.extend(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]);
     }
+    let overlay = ["unshare", "--map-root-user", "--mount", "sh", "-c", WITH_OVERLAY, "sh"];
+    let mut probe = Command::new(*words.first().unwrap_or(&overlay[0]));
+    probe.args([words.get(1..).unwrap_or_default(), if root { &overlay } else { &overlay[1..] }].concat());
+    let has_overlay = probe.arg("true").env("PLACE", &place).output().is_ok_and(|output| output.status.success());
+    if has_overlay {
+        words.extend(overlay);
+    } else {
+        eprintln!("no overlayfs: this host has no namespaces for users");
+    }
+    let scratch = place.join(if has_overlay { "merged" } else { "scratch" });
+    words.extend(["sh", "-c", "umask 077; scratch=$1; shift; exec \"$@\" --scratch \"$scratch\"", "sh"]);
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).arg(scratch).arg(program_here).env("PLACE", &place).current_dir("/");
+    command.env("XDG_CACHE_HOME", folder.join("cache")).env_remove("HOME");
+    command
+}
+
+/// Two builds that differ in everything but what goes in: folder, user, umask, time, engine, processors, file system, mirror.
+#[test]
+fn the_same_packages_give_the_same_bytes_in_every_format() {
     let one = Folder::new(&std::env::temp_dir(), "images-one");
     // Another file system where there is one with room.
     let memory = Path::new("/dev/shm");
-    let other = Folder::new(if free_mib(memory) > 2048 { memory } else { &one.0 }, "images-other");
-    let [first, second] = [one.0.join("a.cpio"), other.0.join("another-name.cpio")];
-    let build = |umask: &str, more: &[&str]| {
-        succeeds(umask, &[&["build"], what.as_slice(), more].concat());
-    };
-    build("022", &["--cpus", "1", "--output", text(&first)]);
-    fs::copy(one.0.join("a.lock"), other.0.join("another-name.lock")).expect("a lock file");
-    // The hash of the first is in the lock file: other bytes would fail here already.
-    let scratch = other.0.join("scratch");
-    build("077", &["--cpus", "4", "--locked", "--scratch", text(&scratch), "--output", text(&second)]);
-    assert!(fs::read(&first).expect("an image") == fs::read(&second).expect("an image"), "the images differ");
-    assert_eq!(fs::read_dir(&scratch).expect("there").count(), 0, "the scratch folder is left as it was");
+    let other = Folder::new(if free_mib(memory) > 4096 { memory } else { &one.0 }, "images-other");
+    let file = |name: &str| one.0.join(name);
+    let built = outputs(&one.0);
+    let built: Vec<&str> = built.iter().map(String::as_str).collect();
+    succeeds("022", &[&["build", "--cpus", "1", "--engine", "jit", "--kernel", "debian"], built.as_slice()].concat());
+    let lock = Lock::parse(&fs::read_to_string(file("a.lock")).expect("a lock file")).expect("a lock");
+    assert_eq!(lock.outputs.len(), FORMATS.len(), "{:?}", lock.outputs);
 
-    let tar = one.0.join("a.tar");
-    let layout = one.0.join("a.oci");
-    succeeds("022", &["convert", text(&first), text(&tar)]);
-    succeeds("022", &["convert", text(&tar), text(&layout)]);
-    let difference = image("022", &["diff", text(&first), text(&layout)]);
+    // A mirror that dies half way, and another one.
+    let cache = Cache::of_user().expect("a cache");
+    let mirrors = ["debian", "debian"].map(|name| Mirror::of_lock(name, &lock, &cache));
+    mirrors[0].dies_after(20 << 20);
+    let lock_copy = other.0.join("copy.lock");
+    fs::write(&lock_copy, lock.text()).expect("a lock file");
+    let mut command = elsewhere(&other.0);
+    command.args(["image", "build", "--locked", "--lock", text(&lock_copy), "--cpus", "4", "--engine", "interp"]);
+    command.args(["--mirror", &mirrors[0].base, "--mirror", &mirrors[1].base]).args(outputs(&other.0));
+    // The hashes of the first are in the lock file: other bytes fail here.
+    let finished = run(&mut command, BUILD_LIMIT);
+    assert!(finished.status.success(), "{}\n{}", finished.stdout, finished.stderr);
+    assert!(mirrors[0].is_dead(), "the first mirror was not used up");
+    for format in ["cpio", "disk"] {
+        let [a, b] = [&one, &other].map(|folder| fs::read(folder.0.join(format!("a.{format}"))).expect("an image"));
+        assert!(a == b, "{format} differs");
+    }
+    drop(other);
+
+    let difference = image("022", &["diff", text(&file("a.cpio.zst")), text(&file("a.oci"))]);
     assert_eq!(difference.stdout, "/init: only in the first\n", "{}", difference.stderr);
     assert_eq!(difference.status.code(), Some(1));
-    let packages = succeeds("022", &["inspect", "--packages", text(&tar)]);
+    let difference = image("022", &["diff", text(&file("a.tar.gz")), text(&file("a.disk.qcow2"))]);
+    assert_eq!(difference.stdout, "/etc/fstab: only in the second\n", "{}", difference.stderr);
+    let packages = succeeds("022", &["inspect", "--packages", text(&file("a.qcow2"))]);
     assert!(packages.lines().any(|line| line.starts_with("base-files ")), "{packages}");
-    let disk = one.0.join("a.ext4");
-    succeeds("022", &["convert", text(&tar), text(&disk)]);
-    must_succeed(E2FSCK.command().args(["-f", "-n"]).arg(&disk));
+    must_succeed(E2FSCK.command().args(["-f", "-n"]).arg(file("a.ext4")));
+    let converted = file("converted.tar");
+    succeeds("022", &["convert", text(&file("a.oci")), text(&converted)]);
+    assert!(fs::read(&converted).expect("there") == fs::read(file("a.tar")).expect("there"), "converted");
 
-    let kernel = debian("bookworm", "linux-image-cloud-arm64").kernel;
     let mut boot = run_with("jit");
-    boot.arg("--kernel").arg(kernel).arg("--initrd").arg(&first);
+    boot.arg("--kernel").arg(file("a.vmlinuz")).arg("--initrd").arg(file("a.cpio.gz"));
     boot.args(["--append", "console=ttyAMA0 quiet -- dpkg --audit"]);
     let finished = run(&mut boot, BOOT_LIMIT);
     assert!(finished.status.success(), "{}", finished.stderr);
     assert!(finished.stdout.contains("exit status 0"), "{}", finished.stdout);
+    a_disk_grows_when_it_boots(&lock, &cache, &file("a.disk"));
+}
+
+/// What firmware would start from a disk that was copied onto a larger one: partition and file system grow, once.
+fn a_disk_grows_when_it_boots(lock: &Lock, cache: &Cache, disk: &Path) {
+    let files = images::build::boot(lock, &ArchiveOptions::new(&lock.suite), cache, &Silent).expect("a boot loader");
+    let [kernel, initrd] = ["kernel", "initrd"].map(|name| disk.with_file_name(name));
+    fs::write(&kernel, files.kernel).and_then(|()| fs::write(&initrd, files.initrd)).expect("written");
+    let larger = fs::File::options().write(true).open(disk).expect("a disk");
+    larger.set_len(3 << 30).expect("a larger disk");
+    let boot = || {
+        let mut guest = run_with("jit");
+        guest.arg("--kernel").arg(&kernel).arg("--initrd").arg(&initrd).arg("--disk").arg(disk);
+        let mut guest = start(guest.args(["--append", "console=ttyAMA0 root=LABEL=root rw"]));
+        let shown = guest.expect("root@localhost:~#", BOOT_LIMIT);
+        let line = "stat -f -c %b:%S: /; cat /sys/class/block/vda2/size; sync; echo E''ND; sleep 1; echo o >/proc/sysrq-trigger";
+        guest.send(&format!("{line}\n"));
+        let told = guest.expect("END", BOOT_LIMIT);
+        let finished = guest.finish(BOOT_LIMIT);
+        assert!(finished.status.success(), "{}", finished.stderr);
+        (shown, told)
+    };
+    let (first, told) = boot();
+    assert!(first.contains("GPT:"), "the kernel saw that the table was not at the end: {first}");
+    let sectors: Vec<u64> = told.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    let blocks = told.lines().find_map(|line| line.trim().strip_suffix(":4096:")?.parse::<u64>().ok());
+    assert!(sectors.iter().any(|sectors| *sectors > 2_800 << 11), "{told}");
+    assert!(blocks.is_some_and(|blocks| blocks > 2_600 << 8), "{told}");
+    let (second, _) = boot();
+    assert!(!second.contains("GPT:"), "{second}");
+    let partition = format!("{}?offset={}", text(disk), root_offset(disk));
+    must_succeed(E2FSCK.command().args(["-f", "-n", &partition]));
+}
+
+/// Where the second partition begins.
+fn root_offset(disk: &Path) -> u64 {
+    let mut entry = [0; 8];
+    let file = fs::File::open(disk).expect("a disk");
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut entry, 1024 + 128 + 32).expect("a table");
+    u64::from_le_bytes(entry) * 512
 }
 
 fn on_demand(variable: &str) -> bool {
@@ -111,26 +211,6 @@ fn on_demand(variable: &str) -> bool {
         eprintln!("skipped: {variable} is not set");
     }
     asked
-}
-
-/// All formats of an image by the translator and by the interpreter, with other processors, umasks and folders.
-#[test]
-fn all_formats_are_the_same_on_each_engine() {
-    if !on_demand("IMAGES_ALL_FORMATS") {
-        return;
-    }
-    let [one, other] = ["formats-one", "formats-other"].map(|name| Folder::new(&std::env::temp_dir(), name));
-    for format in ["cpio.zst", "tar.gz", "ext4", "qcow2", "disk", "disk.qcow2", "oci"] {
-        let outputs = [&one, &other].map(|folder| folder.0.join(format!("a.{format}")));
-        let [first, second] = [text(&outputs[0]), text(&outputs[1])];
-        let lock = one.0.join("a.lock");
-        let locked: &[&str] = if lock.exists() { &["--locked"] } else { &[] };
-        succeeds("022", &[&["build", "--lock", text(&lock), "--cpus", "1", "--output", first], locked].concat());
-        // The hash of the first is in the lock file.
-        let options =
-            ["build", "--locked", "--lock", text(&lock), "--cpus", "4", "--engine", "interp", "--output", second];
-        succeeds("077", &options);
-    }
 }
 
 /// A disk boots under UEFI, in another machine than ours.
@@ -158,7 +238,7 @@ fn a_disk_boots_under_uefi() {
 /// `libc-bin` is configured again and again: under translators of programs its `ldconfig` is known to crash.
 #[test]
 fn libc_bin_is_configured_many_times() {
-    let times = std::env::var("IMAGES_RECONFIGURE").unwrap_or_else(|_| "3".to_owned());
+    let times = std::env::var("IMAGES_RECONFIGURE").unwrap_or_else(|_| "100".to_owned());
     let mut guest = run_with("jit");
     let script = format!(
         "for i in $(seq {times}); do /var/lib/dpkg/info/libc-bin.postinst configure 2.0 && ldconfig -p >/dev/null || exit; done; \
@@ -174,9 +254,6 @@ fn libc_bin_is_configured_many_times() {
 /// The same packages by mmdebstrap, on a real arm64 kernel: what differs is what `docs/design/image-build.md` lists.
 #[test]
 fn mmdebstrap_makes_the_same() {
-    if !on_demand("IMAGES_MMDEBSTRAP") {
-        return;
-    }
     let folder = Folder::new(&std::env::temp_dir(), "mmdebstrap");
     let [ours, maker, out] = ["ours.tar", "maker.ext4", "out.tar"].map(|name| folder.0.join(name));
     succeeds("022", &["build", "--output", text(&ours)]);
@@ -272,4 +349,41 @@ fn what_cannot_be_made_leaves_nothing() {
     assert!(fails(&["--variant", "tiny"]).contains("minbase"));
     assert!(fails(&["--format", "iso"]).contains("qcow2"));
     assert!(fails(&["--locked"]).contains("lock file"));
+}
+
+/// More than a few packages: a kernel with its initrd, and a Java machine, whose scripts need memory and room.
+#[test]
+fn a_large_image_is_made() {
+    if !on_demand("IMAGES_LARGE") {
+        return;
+    }
+    let folder = Folder::new(&std::env::temp_dir(), "large");
+    let made = folder.0.join("a.tar");
+    succeeds("022", &["build", "--include", "linux-image-arm64,default-jdk-headless", "--output", text(&made)]);
+    let packages = succeeds("022", &["inspect", text(&made)]);
+    assert!(packages.contains("boot/initrd.img-") && packages.contains("boot/vmlinuz-"), "{packages}");
+    succeeds("022", &["extract-kernel", "--output", text(&folder.0), text(&made)]);
+    let names: Vec<_> =
+        fs::read_dir(&folder.0).expect("there").map(|entry| entry.expect("there").file_name()).collect();
+    assert!(names.iter().any(|name| name.to_string_lossy().starts_with("initrd.img-")), "{names:?}");
+}
+
+/// A configuration agent of the suite is there and runs.
+#[test]
+fn a_configuration_agent_runs() {
+    if !on_demand("IMAGES_AGENT") {
+        return;
+    }
+    let folder = Folder::new(&std::env::temp_dir(), "agent");
+    let made = folder.0.join("a.cpio");
+    succeeds("022", &["build", "--include", "puppet-agent", "--kernel", "debian", "--output", text(&made)]);
+    let mut boot = run_with("jit");
+    boot.arg("--kernel").arg(folder.0.join("a.vmlinuz")).arg("--initrd").arg(&made).args(["--memory", "2G"]);
+    boot.args(["--append", "console=ttyAMA0 quiet -- puppet apply -e notify{'from-puppet':}"]);
+    let finished = run(&mut boot, BOOT_LIMIT);
+    assert!(
+        finished.stdout.contains("from-puppet") && finished.stdout.contains("exit status 0"),
+        "{}",
+        finished.stdout
+    );
 }

@@ -9,6 +9,8 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 dmesg -n 1
+# The root may take most of the memory, not half of it: the archive that it was made of is gone by now.
+mount -o remount,size=90%,nr_inodes=0 /
 . /plan/settings
 
 # 0 is kept for success: what does not get here has failed.

@@ -11,7 +11,7 @@ use crate::cpio;
 use crate::format::cpio::write_tree;
 use crate::kernel::{self, GuestKernel, KernelError};
 use crate::progress::Progress;
-use crate::tree::Tree;
+use crate::tree::{Kind, Tree};
 
 const INIT: &str = include_str!("configure.sh");
 /// Lines of the guest's console that an error shows.
@@ -148,6 +148,8 @@ pub struct BuildGuest<'a> {
     pub busybox: &'a [u8],
     /// Number of processors.
     pub cpus: u16,
+    /// Bytes of RAM; `None`: by the size of what goes in.
+    pub memory: Option<u64>,
     /// How long it may take.
     pub timeout: Duration,
     /// Who is told.
@@ -173,8 +175,7 @@ impl BuildGuest<'_> {
             initrd,
             append: "console=ttyAMA0 quiet loglevel=0 rdinit=/init rootfstype=tmpfs random.trust_bootloader=on"
                 .to_owned(),
-            // The archive and what is unpacked of it, of which a tmpfs may take half of all memory; and what is made.
-            memory: (size * 3 + (768 << 20)).next_multiple_of(64 << 20),
+            memory: self.memory.unwrap_or_else(|| memory_for(size, waiting(tree))),
             cpus: self.cpus,
             disks: vec![(results.list.clone(), "list"), (results.data.clone(), "data")],
             timeout: self.timeout,
@@ -219,6 +220,20 @@ impl BuildGuest<'_> {
         let file = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
         Ok(file.metadata()?.len())
     }
+}
+
+/// Bytes of packages that dpkg has yet to unpack, not compressed.
+fn waiting(tree: &Tree) -> u64 {
+    let debs = tree.below(b".debs").filter_map(|path| tree.get(path));
+    debs.map(|inode| if let Kind::File(content) = &inode.kind { content.len() } else { 0 }).sum()
+}
+
+/// Bytes of RAM for an initramfs of `size` bytes of which `waiting` bytes are unpacked once more. It is there twice until the
+/// kernel has unpacked it; then there is room for as much again, and for what programs take. What a guest does not touch costs
+/// its host nothing.
+fn memory_for(size: u64, waiting: u64) -> u64 {
+    let files = size.saturating_mul(3).saturating_add(waiting.saturating_mul(2));
+    files.saturating_add(1 << 30).next_multiple_of(64 << 20)
 }
 
 /// Reads the guest's console: steps for the progress, the status, and the last lines for errors.

@@ -54,7 +54,12 @@ pub(super) fn prepare(
     file("usr/sbin/policy-rc.d", DENY_SERVICES, 0o755)?;
     file("etc/hostname", &format!("{hostname}\n"), 0o644)?;
     let source = |source: &crate::lock::LockedSource| {
-        format!("deb {} {} {}\n", source.uri, source.suite, source.components.join(" "))
+        format!(
+            "deb {} {} {}\n",
+            source.image_uri.as_ref().unwrap_or(&source.uri),
+            source.suite,
+            source.components.join(" ")
+        )
     };
     file("etc/apt/sources.list", &lock.sources.iter().map(source).collect::<String>(), 0o644)
 }

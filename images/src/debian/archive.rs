@@ -1,8 +1,10 @@
 //! An archive that is open: its signature verified, its packages known.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::apt::{AptConfiguration, DEBIAN_SUITES};
@@ -137,6 +139,8 @@ pub struct Archive {
     cache: Cache,
     sources: Vec<Source>,
     index: PackageIndex,
+    /// Mirrors that failed: they are asked last from then on.
+    failed: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// One suite on its mirrors.
@@ -176,7 +180,13 @@ impl Archive {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let opening = Opening { options, apt, keyring: keyring(options)?, cache, progress, now };
         let index = PackageIndex::new(&options.architecture);
-        let mut archive = Archive { client: options.client.clone(), cache: cache.clone(), sources: Vec::new(), index };
+        let mut archive = Archive {
+            client: options.client.clone(),
+            cache: cache.clone(),
+            sources: Vec::new(),
+            index,
+            failed: Arc::default(),
+        };
         for suite in &options.suites {
             archive.add(&opening, suite).map_err(|error| no_suite(suite, error))?;
             for more in mirrors::companions(suite).iter().filter(|_| options.updates) {
@@ -233,7 +243,7 @@ impl Archive {
             }
         }
         let index = PackageIndex::new(&options.architecture);
-        Ok(Archive { client: options.client.clone(), cache: cache.clone(), sources, index })
+        Ok(Archive { client: options.client.clone(), cache: cache.clone(), sources, index, failed: Arc::default() })
     }
 
     /// The suites, in the order in which they were asked for.
@@ -287,8 +297,17 @@ impl Archive {
         }
         let what = format!("The package {} {}", package.name, package.version);
         let wanted = (&package.sha256, package.size);
-        let fetch = |url: &str| self.client.get_cached(&self.cache, &what, url, wanted, progress);
-        Ok(mirrors::first_that_serves(&source.mirrors, &package.filename, progress, fetch)?)
+        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let fetch = |url: &str| {
+            let result = self.client.get_cached(&self.cache, &what, url, wanted, progress);
+            if let (Err(HttpError::Failed { .. }), Some(base)) = (&result, url.strip_suffix(&package.filename)) {
+                failed().insert(base.trim_end_matches('/').to_owned());
+            }
+            result
+        };
+        let mut mirrors = source.mirrors.clone();
+        mirrors.sort_by_key(|mirror| failed().contains(mirror));
+        Ok(mirrors::first_that_serves(&mirrors, &package.filename, progress, fetch)?)
     }
 
     fn no_package(&self, name: &str) -> DebianError {

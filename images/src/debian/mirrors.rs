@@ -39,6 +39,12 @@ pub(super) fn of_suite(suite: &str, given: &[String], apt: &AptConfiguration) ->
     found.into_iter().collect()
 }
 
+/// Which of these mirrors has `suite`: that ending in `-security` has security updates, where there is one.
+pub(crate) fn mirror_of(suite: &str, mirrors: &[String]) -> Option<String> {
+    let none = AptConfiguration { sources: Vec::new(), check_valid_until: true, check_date: true };
+    of_suite(suite, mirrors, &none).into_iter().next()
+}
+
 /// Mirrors of Debian have security updates beside `debian`; those of others have them in the same place.
 fn security_beside(mirror: &str) -> String {
     if mirror.ends_with("/debian") { format!("{mirror}-security") } else { mirror.to_owned() }

@@ -22,6 +22,7 @@ fn lock() -> Lock {
         recipe: Sha256Sum::of(b"").to_string(),
         sources: vec![LockedSource {
             uri: "http://mirror.example/debian".to_owned(),
+            image_uri: None,
             suite: "one".to_owned(),
             components: vec!["main".to_owned()],
             date: 1_700_000_000,

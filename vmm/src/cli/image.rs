@@ -112,6 +112,7 @@ Examples:
   vmm image build --suite bookworm -o baseimg.cpio
   vmm image build --suite trixie --include openssl,python3 --format tar -o rootfs.tar
   vmm image build --suite bookworm --locked -o baseimg.cpio      exactly what baseimg.lock says
+  vmm image build -o baseimg.cpio -o baseimg.qcow2 -o layout.oci  one image in three formats
 
 The packages are verified, unpacked here, and configured in a guest; no root, no binfmt_misc, nothing mounted.
 Beside OUT stands OUT's lock file (baseimg.cpio: baseimg.lock), of which --locked makes the same bytes again.";
@@ -120,9 +121,9 @@ Beside OUT stands OUT's lock file (baseimg.cpio: baseimg.lock), of which --locke
 #[derive(Args, Debug)]
 #[command(after_help = BUILD_EXAMPLES)]
 pub struct BuildArgs {
-    /// The image to write
-    #[arg(long, short, value_name = "OUT")]
-    pub output: PathBuf,
+    /// The image to write (repeatable: the same image in several formats; the lock file stands beside the first)
+    #[arg(long, short, value_name = "OUT", required = true)]
+    pub output: Vec<PathBuf>,
     /// What goes into it
     #[command(flatten)]
     pub build: BuildOptionArgs,
@@ -161,6 +162,10 @@ pub struct BuildOptionArgs {
     /// A mirror, such as https://mirror.example/debian (repeatable: tried in turn; default: the one of this host's apt)
     #[arg(long, value_name = "URL")]
     pub mirror: Vec<String>,
+    /// The mirrors that the image's own sources.list names: one for all suites but those of security updates, and one that
+    /// ends in -security for these (default: those that the packages come from)
+    #[arg(long, value_name = "URL")]
+    pub image_mirror: Vec<String>,
     /// The keys that sign the archive (default: Debian's)
     #[arg(long, value_name = "FILE")]
     pub keyring: Option<PathBuf>,
@@ -197,6 +202,9 @@ pub struct BuildOptionArgs {
     /// Its processors
     #[arg(long, short = 'c', value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub cpus: u16,
+    /// Its memory, with a unit: 4G (default: by the size of the packages)
+    #[arg(long, value_name = "SIZE", value_parser = super::size::parse)]
+    pub build_memory: Option<u64>,
     /// How long it may take
     #[arg(long, value_name = "SECS", value_parser = super::parse_seconds, default_value = "3600")]
     pub timeout: std::time::Duration,

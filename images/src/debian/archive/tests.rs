@@ -17,7 +17,7 @@ use crate::progress::Silent;
 type Files = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
 /// A web server with these files, and the paths that it was asked for. With a file at `PATH!cut` it sends `PATH` once with
-/// only half its bytes; where that file says `range` it can go on from there, too.
+/// only half its bytes; where that file says `mark` it gives the file a mark. With a file at `PATH!whole` it cannot send parts.
 pub(crate) struct Server {
     pub(crate) base: String,
     pub(crate) files: Files,
@@ -39,10 +39,13 @@ impl Server {
                     .iter()
                     .find_map(|line| line.to_ascii_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
                 let from = range.and_then(|range| range.trim_end_matches('-').parse::<usize>().ok());
+                let marked = headers.iter().any(|line| line.to_ascii_lowercase().starts_with("if-range:"));
                 let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches("/debian/").to_owned();
-                let asked_for = from.map_or_else(|| path.clone(), |from| format!("{path} from {from}"));
-                asked.lock().expect("no panic").push(asked_for);
+                let how = if marked { "if the same" } else { "" };
+                let asked_for = from.map_or_else(|| path.clone(), |from| format!("{path} from {from} {how}"));
+                asked.lock().expect("no panic").push(asked_for.trim_end().to_owned());
                 let mut files = files.lock().expect("no panic");
+                let from = from.filter(|_| !files.contains_key(&format!("{path}!whole")));
                 let cut = files.remove(&format!("{path}!cut"));
                 let (status, body) = match (files.get(&path), from) {
                     (Some(body), Some(from)) => {
@@ -56,7 +59,7 @@ impl Server {
                     (Some(body), None) => ("200 OK".to_owned(), body.as_slice()),
                     (None, _) => ("404 Not Found".to_owned(), b"no".as_slice()),
                 };
-                let mark = if cut.as_deref() == Some(b"range") { "ETag: \"1\"\r\n" } else { "" };
+                let mark = if cut.as_deref() == Some(b"mark") { "ETag: \"1\"\r\n" } else { "" };
                 let head =
                     format!("HTTP/1.1 {status}\r\n{mark}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
                 let sent = if cut.is_some() { &body[..body.len() / 2] } else { body };
@@ -225,16 +228,71 @@ fn a_file_that_broke_off_goes_on_where_it_ended() {
     publish(&t.server, &t.key, "one", &index, DATE);
     let archive = t.open(&["one"]).expect("opens");
     let tool = archive.find("tool").expect("there");
-    for (cut, asked) in
-        [("range", format!("{} from {}", tool.filename, tool.size / 2)), ("again", tool.filename.clone())]
-    {
+    let half = tool.size / 2;
+    let name = tool.filename.clone();
+    for (cut, whole, asked) in [
+        ("mark", false, format!("{name} from {half} if the same")),
+        ("", false, format!("{name} from {half}")),
+        ("", true, format!("{name} from {half}")),
+    ] {
         let _ = fs::remove_file(t.cache.path(&tool.sha256));
         t.server.asked.lock().expect("no panic").clear();
-        t.server.put(&format!("{}!cut", tool.filename), cut);
+        t.server.put(&format!("{name}!cut"), cut);
+        if whole {
+            t.server.put(&format!("{name}!whole"), "");
+        }
         let path = archive.fetch(&tool, &Silent).expect("fetched");
         assert_eq!(crate::deb::read_files(&path, |_| true, 1 << 20).expect("a package")[0].contents, contents);
-        assert_eq!(*t.server.asked.lock().expect("no panic"), [tool.filename.clone(), asked], "{cut}");
+        assert_eq!(*t.server.asked.lock().expect("no panic"), [name.clone(), asked], "{cut} {whole}");
     }
+}
+
+/// A mirror that dies half way: the next one sends the rest, in the same run or in a later one.
+#[test]
+fn another_mirror_goes_on_where_one_ended() {
+    let t = Fixture::new("mirrors");
+    let contents: Vec<u8> = (0..200_001u32).map(|n| (n / 3) as u8).collect();
+    let index = package(&t.server, "tool", "1", "", &[("bin/tool", &contents)]);
+    publish(&t.server, &t.key, "one", &index, DATE);
+    let archive = t.open(&["one"]).expect("opens");
+    let tool = archive.find("tool").expect("there");
+    let good = t.server.files.lock().expect("no panic").get(&tool.filename).cloned().expect("there");
+    let half = good.len() / 2;
+    // Sends the first half of whatever it is asked for, once; then nobody listens there.
+    let dying = |sent: Vec<u8>| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let base = format!("http://{}/debian", listener.local_addr().expect("an address"));
+        let all = good.len();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok).find(String::is_empty);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {all}\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&sent));
+        });
+        base
+    };
+    let with = |mirrors: Vec<String>| {
+        let mut archive = t.open(&["one"]).expect("opens");
+        archive.sources[0].mirrors = mirrors;
+        archive
+    };
+    let asked = || t.server.asked.lock().expect("no panic").last().cloned();
+    let resumed = Some(format!("{} from {half}", tool.filename));
+    let both = with(vec![dying(good[..half].to_vec()), t.server.base.clone()]);
+    let path = both.fetch(&tool, &Silent).expect("the second has the rest");
+    assert_eq!((fs::read(&path).expect("there"), asked()), (good.clone(), resumed.clone()));
+
+    fs::remove_file(&path).expect("removed");
+    let error = with(vec![dying(good[..half].to_vec())]).fetch(&tool, &Silent).expect_err("it died");
+    assert!(matches!(error, DebianError::Http(HttpError::Failed { .. })), "{error}");
+    let path = with(vec![t.server.base.clone()]).fetch(&tool, &Silent).expect("the next run has the rest");
+    assert_eq!((fs::read(&path).expect("there"), asked()), (good.clone(), resumed));
+
+    // What came from a mirror with another file does no harm.
+    fs::remove_file(&path).expect("removed");
+    let both = with(vec![dying(vec![b'x'; half]), t.server.base.clone()]);
+    assert_eq!(fs::read(both.fetch(&tool, &Silent).expect("fetched")).expect("there"), good);
+    assert_eq!(asked(), Some(tool.filename.clone()));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use images::build::{BuildOptions, Image};
 use images::cache::Cache;
 use images::debian::ArchiveOptions;
 use images::files::Pending;
+use images::format::disk::Boot;
 use images::format::{Format, WriteOptions};
 use images::lock::Lock;
 use images::recipe::Recipe;
@@ -19,33 +20,49 @@ use crate::exit::{ExitStatus, Failure, explain};
 
 /// Runs the command.
 pub fn run(args: &BuildArgs) -> Result<ExitStatus, Failure> {
-    let format = format(args.build.format.as_deref(), &args.output)?;
-    let lock_path = args.build.lock.clone().unwrap_or_else(|| lock_beside(&args.output));
+    let first = args.output.first().ok_or_else(|| Failure::usage("--output: name the image to write"))?;
+    if args.build.format.is_some() && args.output.len() > 1 {
+        return Err(Failure::usage("--format is for one --output: of several, the name of each says its format"));
+    }
+    let formats: Vec<Format> =
+        args.output.iter().map(|output| format(args.build.format.as_deref(), output)).collect::<Result<_, _>>()?;
+    let lock_path = args.build.lock.clone().unwrap_or_else(|| lock_beside(first));
     let lock = if args.build.locked { Some(read_lock(&lock_path)?) } else { None };
     let cache = Cache::of_user().map_err(|e| Failure::backend(explain(&e)))?;
     let mut image = build(&args.build, lock, &cache)?;
-    let written = write(&mut image, format, &args.build, &cache, &args.output)?;
+    let boot = boot_files(&formats, &image, &args.build, &cache)?;
+    let mut written = Vec::new();
+    for (output, format) in args.output.iter().zip(&formats) {
+        let boot = boot.clone().filter(|_| format.boots());
+        written.push((output, write(&mut image, *format, &args.build, boot, output)?));
+    }
     let kernel = match &args.build.kernel {
-        Some(_) => Some(write_kernel(&image, &args.build, &cache, &args.output)?),
+        Some(_) => Some(write_kernel(&image, &args.build, &cache, first)?),
         None => None,
     };
-    let failed =
-        |error: std::io::Error| Failure::backend(format!("{} cannot be written: {error}", args.output.display()));
-    let size = written.commit().map_err(failed)?;
+    // All of them, or none: only now do they get their names.
+    let mut sizes = Vec::new();
+    for (output, written) in written {
+        let size = written.commit();
+        let size = size.map_err(|e| Failure::backend(format!("{} cannot be written: {e}", output.display())))?;
+        sizes.push((output, size));
+    }
     if let Some(kernel) = kernel {
-        kernel.commit().map_err(failed)?;
+        kernel.commit().map_err(|e| Failure::backend(format!("The kernel cannot be written: {e}")))?;
     }
     if !args.build.locked {
         std::fs::write(&lock_path, image.lock.text())
             .map_err(|e| Failure::backend(format!("The lock file {} cannot be written: {e}", lock_path.display())))?;
     }
-    terminal::message(&format!(
-        "{}: {} packages, {} files, {:.1} MiB",
-        args.output.display(),
-        image.lock.packages.len(),
-        image.tree.len(),
-        size as f64 / f64::from(1 << 20)
-    ));
+    for (output, size) in sizes {
+        terminal::message(&format!(
+            "{}: {} packages, {} files, {:.1} MiB",
+            output.display(),
+            image.lock.packages.len(),
+            image.tree.len(),
+            size as f64 / f64::from(1 << 20)
+        ));
+    }
     Ok(ExitStatus::Success)
 }
 
@@ -59,7 +76,8 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitStatus, Failure> {
     let scratch = images::files::ScratchDirectory::new(&scratch(&args.build, &cache))
         .map_err(|e| Failure::backend(format!("no scratch directory: {e}")))?;
     let name = args.image.file_name().map(PathBuf::from).unwrap_or_default();
-    let written = write(&mut image, format, &args.build, &cache, &scratch.path().join(name))?;
+    let boot = boot_files(&[format], &image, &args.build, &cache)?;
+    let written = write(&mut image, format, &args.build, boot, &scratch.path().join(name))?;
     let found = images::format::hash_of(&args.image, format)
         .map_err(|e| Failure::usage(format!("{} cannot be read: {e}", args.image.display())))?;
     if found != written.sha256 {
@@ -82,20 +100,28 @@ fn build(args: &BuildOptionArgs, lock: Option<Lock>, cache: &Cache) -> Result<Im
     images::build::build(&options, cache, &runner, &progress).map_err(|e| Failure::backend(explain(&e)))
 }
 
+/// What disks boot, if one of the formats is a disk.
+fn boot_files(
+    formats: &[Format],
+    image: &Image,
+    args: &BuildOptionArgs,
+    cache: &Cache,
+) -> Result<Option<Boot>, Failure> {
+    if !formats.iter().any(|format| format.boots()) {
+        return Ok(None);
+    }
+    let boot = images::build::boot(&image.lock, &archive_options(image, args), cache, &ProgressLine::new());
+    boot.map(Some).map_err(|e| Failure::backend(explain(&e)))
+}
+
 /// Writes the image; nothing is left of it if that fails, or if the lock file says that it should be another.
 fn write(
     image: &mut Image,
     format: Format,
     args: &BuildOptionArgs,
-    cache: &Cache,
+    boot: Option<Boot>,
     output: &Path,
 ) -> Result<images::format::Written, Failure> {
-    let boot = if format.boots() {
-        let boot = images::build::boot(&image.lock, &archive_options(image, args), cache, &ProgressLine::new());
-        Some(boot.map_err(|e| Failure::backend(explain(&e)))?)
-    } else {
-        None
-    };
     let name = format!("debian:{}", image.lock.suite);
     let options = WriteOptions { size: args.size, name, boot, merge: args.merge.clone() };
     let written = images::format::write(&image.tree, image.epoch, format, &options, output)
@@ -171,6 +197,9 @@ fn options(args: &BuildOptionArgs, cache: &Cache) -> Result<BuildOptions, Failur
     options.kernel.clone_from(&args.build_kernel);
     options.cpus = args.cpus;
     options.timeout = args.timeout;
+    options.memory = args.build_memory;
+    options.image_mirrors =
+        if args.image_mirror.is_empty() { recipe.image_mirrors.clone() } else { args.image_mirror.clone() };
     let from_recipe = recipe.from_tar.as_ref().map(|path| recipe.directory.join(path));
     options.from_tar = args.from_tar.clone().or(from_recipe);
     options.recipe = recipe;
