@@ -214,7 +214,7 @@ fn new_lock(options: &BuildOptions, archive: &Archive, progress: &dyn Progress) 
     }
     let newest = archive.sources().iter().map(|source| source.date).max().unwrap_or_default();
     let mut build_packages = kernel::available(archive, &options.kernel, progress)?;
-    build_packages.push(archive.find("busybox-static")?);
+    build_packages.push(archive.find_available("busybox-static", progress)?);
     Ok(Lock {
         version: VERSION,
         tool: env!("CARGO_PKG_VERSION").to_owned(),

@@ -237,6 +237,14 @@ mod tests {
             .expect("kept");
         let error = available(&archive, CLOUD_KERNEL, &Silent).expect_err("both are gone");
         assert!(error.to_string().contains("linux-image-5.10"), "{error}");
+        assert_eq!(archive.find_available(CLOUD_KERNEL, &Silent).expect("there").version, "5.10");
+        server.files.lock().expect("no panic").remove(&format!("pool/{CLOUD_KERNEL}_5.10_arm64.deb"));
+        archive
+            .find(CLOUD_KERNEL)
+            .map(|one| std::fs::remove_file(cache.path(&one.sha256)))
+            .expect("there")
+            .expect("kept");
+        assert_eq!(archive.find_available(CLOUD_KERNEL, &Silent).expect("there").version, "5.9");
         let error = available(&archive, "linux-image-other", &Silent).expect_err("unknown");
         assert!(matches!(error, KernelError::Debian(DebianError::NoPackage { .. })), "{error}");
     }

@@ -277,6 +277,26 @@ impl Archive {
         named.max_by(|a, b| compare_versions(&a.version, &b.version)).ok_or_else(|| self.no_package(name))
     }
 
+    /// The newest package of this name whose file some mirror really has; it is in the cache then.
+    ///
+    /// # Errors
+    /// [`DebianError`]: what was wrong with the newest.
+    pub fn find_available(&self, name: &str, progress: &dyn Progress) -> Result<Package, DebianError> {
+        let mut versions = self.index.named(name);
+        versions.sort_by(|a, b| compare_versions(&b.version, &a.version));
+        let mut newest = None;
+        for package in versions {
+            match if self.has(&package) { Ok(PathBuf::new()) } else { self.fetch(&package, progress) } {
+                Err(error @ DebianError::Http(HttpError::Missing { .. })) => {
+                    progress.note(&format!("{name} {} cannot be used: {error}", package.version));
+                    newest.get_or_insert(error);
+                }
+                result => return result.map(|_| package),
+            }
+        }
+        Err(newest.unwrap_or_else(|| self.no_package(name)))
+    }
+
     /// The package of this name with exactly this version.
     ///
     /// # Errors
