@@ -13,6 +13,9 @@ use crate::machine::Hot;
 use crate::t1::builder::Mode;
 use crate::tlb::{Context, EL0_CONTEXTS, Slot, canonical};
 
+/// The address of the table in TTBR0_EL1 and TTBR1_EL1.
+pub const TABLE: u64 = 0x0000_ffff_ffff_fffe;
+
 /// What an EL0 context belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Space {
@@ -32,7 +35,7 @@ struct El0 {
 /// Most pages of the EL1 context that are remembered one by one; with more, a change of the address space drops them all.
 pub const LOCAL_LIMIT: usize = 256;
 
-/// Pages of the EL1 context whose translations depend on the address space (not global). Generated code adds to it.
+/// Pages of the EL1 context whose translations depend on the address space (not global). Generated code makes it name one, if it was empty, for slots that it fills.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Local {
@@ -217,7 +220,7 @@ impl Contexts {
     pub fn update(&mut self, vcpu: &Vcpu, mode: Mode, hot: &mut Hot, code: &CodeSpace) {
         let a = &vcpu.arch;
         let controls = [a.sys(Sys::SCTLR_EL1), a.sys(Sys::TCR_EL1), a.sys(Sys::MAIR_EL1)];
-        let high_table = a.sys(Sys::TTBR1_EL1) & 0x0000_ffff_ffff_fffe;
+        let high_table = a.sys(Sys::TTBR1_EL1) & TABLE;
         if controls != self.controls {
             self.controls = controls;
             self.clear_all_data(hot);
@@ -230,18 +233,10 @@ impl Contexts {
             let mmu = controls[0] & 1 != 0;
             self.link_space = if mmu { code.space([controls[0], controls[1], controls[2], high_table]) } else { 0 };
         }
-        let space = Space { ttbr0: a.sys(Sys::TTBR0_EL1) & 0x0000_ffff_ffff_fffe, asid: vcpu.asid() };
         if a.pan != 0 && hot.inline.pan_open != 0 {
             self.clear_el1_data(hot);
         }
-        if space != self.space {
-            self.leave_space(hot);
-            self.switches += 1;
-            self.space = space;
-            self.current = None;
-            hot.ctx_el0 = self.nothing();
-            self.clear_el0_slots(hot);
-        }
+        self.switch_space(vcpu, hot);
         let level = usize::from(a.el != 0);
         if self.modes[level] != mode {
             self.modes[level] = mode;
@@ -258,6 +253,25 @@ impl Contexts {
             self.resolve_el0(hot);
             hot.ctx = hot.ctx_el0;
         }
+    }
+
+    /// Follow the machine's address space only. The context of the new one is found when EL0 needs it.
+    pub fn switch_space(&mut self, vcpu: &Vcpu, hot: &mut Hot) {
+        let space = Space { ttbr0: vcpu.arch.sys(Sys::TTBR0_EL1) & TABLE, asid: vcpu.asid() };
+        if space != self.space {
+            self.leave_space(hot);
+            self.switches += 1;
+            self.space = space;
+            self.current = None;
+            hot.ctx_el0 = self.nothing();
+            self.clear_el0_slots(hot);
+        }
+    }
+
+    /// Code at EL1 was found in pages that are not the same in all address spaces.
+    #[must_use]
+    pub fn el1_local_code(&self) -> bool {
+        self.el1_local_code
     }
 
     /// Find or make the context of the current EL0 address space.

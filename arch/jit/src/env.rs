@@ -118,6 +118,8 @@ pub const CONSTANTS: i32 = hot(offset_of!(Hot, constants));
 pub const SECOND: i32 = hot(offset_of!(Hot, second));
 /// Count of pages of the EL1 context that belong to the address space; behind it the pages.
 pub const LOCAL: i32 = hot(offset_of!(Hot, local));
+/// A [`Slot`]: a page on its way from the second-level TLB to a slot.
+pub const PASSING: i32 = hot(offset_of!(Hot, passing));
 /// Numbers of the contexts: privileged and unprivileged, each by VA[55].
 pub const CONTEXTS: i32 = hot(offset_of!(Hot, inline) + offset_of!(crate::exceptions::Inline, contexts));
 /// The EL1 context has pages made while PAN was 0 (a byte).

@@ -5,12 +5,24 @@
 /// Every exception masked, round to nearest, no flags.
 pub const MXCSR: u32 = 0x1f80;
 
-/// FPCR bits that host arithmetic does not reproduce: AHP, DN and FZ.
-const ODD: u32 = 7 << 24;
+/// FPCR bit that host arithmetic does not reproduce: FZ.
+const ODD: u32 = 1 << 24;
+/// FPCR bits that only conversions and NaNs show: DN and AHP.
+const CAREFUL: u32 = 3 << 25;
 
 /// True if `fpcr` asks for what host arithmetic does not do.
 pub const fn is_odd(fpcr: u32) -> bool {
     fpcr & ODD != 0
+}
+
+/// True if `fpcr` asks for what the host's conversions do not do, nor NaNs that operations hand on.
+pub const fn is_careful(fpcr: u32) -> bool {
+    fpcr & CAREFUL != 0
+}
+
+/// The bits of `fpcr` that code is specialised for.
+pub const fn mode_bits(fpcr: u32) -> u32 {
+    fpcr & (ODD | CAREFUL)
 }
 
 /// MXCSR, with no flags, for the rounding mode of `fpcr`.
@@ -34,6 +46,8 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(|mode| mxcsr(mode << 22) >> 13 & 3), [0, 2, 1, 3]);
         assert_eq!(cumulative(0b11_1101), 0b1_1111);
         assert_eq!(cumulative(0b00_0010), 0, "denormal operands are no exception");
-        assert!(is_odd(1 << 24) && is_odd(1 << 25) && is_odd(1 << 26) && !is_odd(3 << 22));
+        assert!(is_odd(1 << 24) && !is_odd(7 << 25 | 3 << 22));
+        assert!(is_careful(1 << 25) && is_careful(1 << 26) && !is_careful(1 << 24 | 3 << 22));
+        assert_eq!(mode_bits(u32::MAX), 7 << 24);
     }
 }

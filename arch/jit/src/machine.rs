@@ -118,6 +118,7 @@ impl JitShared {
             interp: helper_interp as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
             miss: helper_miss as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
             miss_group: helper_miss_group as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
+            set_space: helper_set_space as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
         };
         let huge = self.options.optimise.has(Optimisation::HugePages);
         let space = CodeSpace::new(vm.vcpus.len(), vm.ram.pages(), self.options.cache_bytes, huge, |base| {
@@ -187,6 +188,8 @@ pub struct Hot {
     pub second: *mut second::Set,
     /// What of the EL1 context leaves with the address space.
     pub local: Local,
+    /// A page on its way from the second-level TLB to a slot.
+    pub passing: Slot,
     /// Slots for EL0's rights.
     pub l0_el0: SlotTable<{ crate::env::SLOTS_EL0 as usize }>,
     /// Slots for EL1's rights.
@@ -224,7 +227,8 @@ pub struct JitCpu {
     second: Second,
     scratch: Box<Scratch>,
     stop: Option<Stop>,
-    fp_odd: bool,
+    /// FPCR bits that code depends on.
+    fp_mode: u32,
     /// The comparison with the interpreter, if that is asked for.
     lockstep: Option<Box<lockstep::Lockstep>>,
     stress: Option<stress::Stress>,
@@ -280,6 +284,7 @@ impl JitCpu {
             constants: crate::constants::Table::new(),
             second: second.table(),
             local: Local { count: 0, pages: [0; LOCAL_LIMIT] },
+            passing: empty,
             l0_el0: SlotTable::new(empty),
             l0_el1: SlotTable::new(empty),
         };
@@ -298,7 +303,7 @@ impl JitCpu {
             second,
             scratch,
             stop: None,
-            fp_odd: false,
+            fp_mode: 0,
             lockstep,
             stress,
         };
@@ -494,6 +499,7 @@ impl JitCpu {
             mmu: sctlr & 1 != 0,
             sp_elx: el1 && spsel != 0,
             fp_odd: fpstate::is_odd(a.fpcr),
+            fp_careful: fpstate::is_careful(a.fpcr),
             far: false,
         }
     }
@@ -513,9 +519,9 @@ impl JitCpu {
             // With its allocation.
             self.vcpu.tlbi_log = Some(ops);
         }
-        let odd = fpstate::is_odd(self.vcpu.arch.fpcr);
-        if odd != self.fp_odd {
-            self.fp_odd = odd;
+        let fp_mode = fpstate::mode_bits(self.vcpu.arch.fpcr);
+        if fp_mode != self.fp_mode {
+            self.fp_mode = fp_mode;
             self.vcpu.context_dirty = true;
         }
         if self.vcpu.context_dirty {
@@ -528,6 +534,35 @@ impl JitCpu {
         }
         self.second.follow([self.vcpu.tlb.numbering, self.contexts.cleared]);
         self.number_contexts();
+    }
+
+    /// MSR to TTBR0_EL1 (`hot.tmp[1]` = 0) or TTBR1_EL1 of the value in `hot.tmp[0]`: 0 if it was done and the code that is being executed means the same
+    /// afterwards; else nothing was done, and the dispatcher has to.
+    fn set_space(&mut self) -> u32 {
+        let [value, which, ..] = self.hot.tmp;
+        let slot = if which == 0 { Sys::TTBR0_EL1 } else { Sys::TTBR1_EL1 };
+        let old = self.vcpu.arch.sys(slot);
+        if old == value {
+            return 0;
+        }
+        let other_table = (old ^ value) & crate::contexts::TABLE != 0;
+        let high_code = self.hot.pc_page >> 55 & 1 != 0;
+        let quiet = !self.vcpu.context_dirty
+            && self.lockstep.is_none()
+            && self.vcpu.vm.trace.load(Ordering::Relaxed) == 0
+            && self.vcpu.tlbi_log.as_ref().is_some_and(Vec::is_empty);
+        if !quiet || other_table && !(which == 0 && high_code) || self.contexts.el1_local_code() {
+            return 1;
+        }
+        self.vcpu.set_translation_table(slot, value);
+        self.hot.inline.changed = 0;
+        self.vcpu.context_dirty = false;
+        self.contexts.switch_space(&self.vcpu, &mut self.hot);
+        self.hot.inline.eret[0] &= u8::from(self.contexts.el0_known());
+        self.counters.context_switches = self.contexts.switches;
+        self.second.follow([self.vcpu.tlb.numbering, self.contexts.cleared]);
+        self.number_contexts();
+        0
     }
 
     /// An access missed the first-level table: fill it, or have the instruction executed.
@@ -627,6 +662,12 @@ impl JitCpu {
 extern "sysv64" fn helper_interp(cpu: *mut JitCpu) -> u32 {
     // SAFETY: the thunk passes the CPU that it was entered with, which `execute` borrows mutably and does not touch meanwhile.
     unsafe { (*cpu).interp() }
+}
+
+/// A write to a translation table base register, called by a thunk.
+extern "sysv64" fn helper_set_space(cpu: *mut JitCpu) -> u32 {
+    // SAFETY: as in `helper_interp`.
+    unsafe { (*cpu).set_space() }
 }
 
 /// A missed access, called by a thunk.

@@ -60,6 +60,8 @@ optimisations! {
     ExceptionCode "exception-code" "SVC and ERET are taken in generated code.";
     AccessGroups "access-groups" "One check covers neighbouring accesses at one base register.";
     DeferredFences "deferred-fences" "STLR is a plain store; a later LDAR pays for the order, if there is one.";
+    SpaceCode "space-code" "TTBR0_EL1 and TTBR1_EL1 are written without leaving generated code.";
+    KeptScratch "kept-scratch" "Scratch registers hand a multiplier or the state of SHA-256 on to the next instructions.";
     SecondTlb "second-tlb" "A second-level TLB stands behind the first-level table.";
     HugePages "huge-pages" "Code and translation tables lie in huge pages of the host.";
 }

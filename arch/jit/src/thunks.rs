@@ -2,8 +2,7 @@
 
 use std::mem::offset_of;
 
-use crate::asm::{Alu, Asm, AsmError, Cc, Gpr, Label, Mem, Shift, Sz, Xmm};
-use crate::contexts::LOCAL_LIMIT;
+use crate::asm::{Alu, Asm, AsmError, Cc, Gpr, Label, Mem, Shift, Sz, VLen, Xmm, ops};
 use crate::env;
 use crate::exceptions;
 use crate::host::HostFeatures;
@@ -46,6 +45,8 @@ pub struct Helpers {
     pub interp: u64,
     /// `extern "sysv64" fn(*mut JitCpu) -> u32`: the access described by `hot.tmp` missed the first-level table.
     pub miss: u64,
+    /// `extern "sysv64" fn(*mut JitCpu) -> u32`: TTBR`tmp[1]`_EL1 = `tmp[0]`; 0 if that was done.
+    pub set_space: u64,
     /// `extern "sysv64" fn(*mut JitCpu) -> u32`: so did the group of accesses; [`reason::RETRY`] or [`reason::DONE`], which means the detour.
     pub miss_group: u64,
 }
@@ -59,6 +60,8 @@ pub struct Thunks {
     pub interp: u64,
     /// Jumped to with RAX = offset in page: execute there by the interpreter and go on with whatever comes.
     pub interp_end: u64,
+    /// Called with RAX = value, RDX = number: write TTBR0_EL1 or TTBR1_EL1. ZF set if that was done; else it is the dispatcher's.
+    pub set_space: u64,
     /// Called with RCX = VA, RDX = `t1::mem::info_word`: a load missed its slot of EL0, EL1. Returns RDX = addend, changes RCX, XMM0 and XMM1; what follows
     /// the call says `t1::mem::MISS_TAIL`.
     pub miss_read: [u64; 2],
@@ -199,6 +202,9 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers, host: HostFeatures) -> Re
     a.alu_imm(Alu::Add, Sz::Q, Gpr::RSP, 16);
     a.jmp(leave);
 
+    t.set_space = at(a);
+    set_space(a, helpers.set_space, host);
+
     for (write, group, entries) in [
         (false, false, &mut t.miss_read),
         (true, false, &mut t.miss_write),
@@ -231,6 +237,31 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers, host: HostFeatures) -> Re
     exceptions::eret(a, t.leave_for, t.indirect_miss);
     let (hot, _) = a.finish(base, 0)?;
     Ok((hot.to_vec(), t))
+}
+
+/// Call the helper with what it may change put away. It computes nothing in floating point, so the guest's MXCSR may stay.
+fn set_space(a: &mut Asm, helper: u64, host: HostFeatures) {
+    let lost = PINNED.iter().filter(|(_, host)| !SAVED.contains(host));
+    a.store(Sz::Q, Mem::b(ENV, env::TMP), Gpr::RAX);
+    a.store(Sz::Q, Mem::b(ENV, env::TMP + 8), Gpr::RDX);
+    for (reg, host) in lost.clone() {
+        a.store(Sz::Q, home(*reg), *host);
+    }
+    for (v, host) in pinned_v(host) {
+        a.vstore(home_v(*v), *host);
+    }
+    a.push(Gpr::RAX);
+    call_helper(a, helper);
+    a.test(Sz::D, Gpr::RAX, Gpr::RAX);
+    // None of these changes ZF.
+    a.pop(Gpr::RCX);
+    for (reg, host) in lost {
+        a.load(Sz::Q, *host, home(*reg));
+    }
+    for (v, host) in pinned_v(host) {
+        a.vload(*host, home_v(*v));
+    }
+    a.ret();
 }
 
 /// log2 of the size of an entry of the first-level table.
@@ -363,7 +394,10 @@ fn miss(a: &mut Asm, m: &Miss, helpers: &Helpers, host: HostFeatures, leave: Lab
     }
 }
 
-/// Move a page from the second level into the first, as `JitCpu::fill` enters it. RDI = page, RSI = context plus the offset of the entry; RAX, RCX and RDX are used.
+/// Move a page from the second level into the first, as `JitCpu::fill` enters it. RDI = page, RSI = context plus the offset of the entry; RAX, RCX, RDX and XMM0 are used.
+///
+/// Pages of EL1 that belong to an address space go to the slot only, by way of `Hot::passing`, which RSI stands for then: they would have to be taken out of the
+/// first level again at the next change of the address space.
 fn probe_second(a: &mut Asm, write: bool, el0: bool, slow: Label) {
     let (rax, rcx, rsi, rdi) = (Gpr::RAX, Gpr::RCX, Gpr::RSI, Gpr::RDI);
     let (read_only, entered, done, pan_set) = (a.label(), a.label(), a.label(), a.label());
@@ -398,7 +432,17 @@ fn probe_second(a: &mut Asm, write: bool, el0: bool, slow: Label) {
         }
     }
     a.bind(found);
+    let noted = a.label();
+    if !el0 {
+        let high = a.label();
+        a.bit_imm(4, Sz::Q, rdi, 55);
+        a.jcc(Cc::B, high);
+        a.lea(Sz::Q, rsi, Mem::b(ENV, env::PASSING - env::CTX_PAGES));
+        a.jmp(noted);
+        a.bind(high);
+    }
     note_filled(a, el0);
+    a.bind(noted);
     a.mov(Sz::D, rcx, rax);
     a.alu_imm(Alu::And, Sz::Q, rax, -4096);
     a.test_imm(Sz::B, rcx, second::WRITABLE as i32);
@@ -406,11 +450,12 @@ fn probe_second(a: &mut Asm, write: bool, el0: bool, slow: Label) {
         a.jcc(Cc::E, slow);
     }
     let entry = |field: i32| Mem::b(rsi, env::CTX_PAGES + field);
-    a.store(Sz::Q, entry(env::SLOT_RPAGE), rdi);
-    a.store(Sz::Q, entry(env::SLOT_RPAGE + env::PAGE_TO_ADDEND), rax);
+    // Stored as it will be loaded.
+    a.v2(ops::VMOVQ, VLen::L128, Xmm(0), rdi);
+    a.v3i(ops::VPINSRQ, VLen::L128, Xmm(0), Xmm(0), rax, 1);
+    a.vstore(entry(env::SLOT_RPAGE), Xmm(0));
     a.jcc(Cc::E, read_only);
-    a.store(Sz::Q, entry(env::SLOT_WPAGE), rdi);
-    a.store(Sz::Q, entry(env::SLOT_WPAGE + env::PAGE_TO_ADDEND), rax);
+    a.vstore(entry(env::SLOT_WPAGE), Xmm(0));
     a.jmp(entered);
     a.bind(read_only);
     a.mov_imm(rcx, EMPTY_PAGE);
@@ -421,21 +466,20 @@ fn probe_second(a: &mut Asm, write: bool, el0: bool, slow: Label) {
     if el0 {
         return;
     }
-    // In the lower half of the EL1 context: it leaves with the address space, and when PAN is set if it was made without.
+    // In the lower half: slots are emptied when the address space changes if there is any such page, and when PAN is set if it was made without.
     a.bit_imm(4, Sz::Q, rdi, 55);
     a.jcc(Cc::B, done);
     a.alu_imm(Alu::Cmp, Sz::B, Mem::b(ENV, env::PAN), 0);
     a.jcc(Cc::Ne, pan_set);
     a.store_imm(Sz::B, Mem::b(ENV, env::PAN_OPEN), 1);
     a.bind(pan_set);
-    a.load(Sz::Q, rcx, Mem::b(ENV, env::LOCAL));
-    a.alu_imm(Alu::Cmp, Sz::D, rcx, LOCAL_LIMIT as i32);
-    a.jcc(Cc::Ae, done);
+    a.alu_imm(Alu::Cmp, Sz::D, Mem::b(ENV, env::LOCAL), 0);
+    a.jcc(Cc::Ne, done);
     a.mov(Sz::Q, rax, rdi);
     a.shift_imm(Shift::Shl, Sz::Q, rax, 8);
     a.shift_imm(Shift::Shr, Sz::Q, rax, 8);
-    a.store(Sz::Q, Mem::bi(ENV, rcx, 3, env::LOCAL + 8), rax);
-    a.inc_dec(false, Sz::Q, Mem::b(ENV, env::LOCAL));
+    a.store(Sz::Q, Mem::b(ENV, env::LOCAL + 8), rax);
+    a.store_imm(Sz::Q, Mem::b(ENV, env::LOCAL), 1);
     a.bind(done);
 }
 

@@ -172,6 +172,12 @@ impl Vcpu {
         Ok(())
     }
 
+    /// MSR to TTBR0_EL1 or TTBR1_EL1 (`slot`) at EL1, where nothing traps it and nobody traces it.
+    pub fn set_translation_table(&mut self, slot: Slot, value: u64) {
+        self.arch.set_sys(slot, value);
+        self.apply_effect(Effect::Context);
+    }
+
     fn apply_effect(&mut self, effect: Effect) {
         match effect {
             Effect::None => {}

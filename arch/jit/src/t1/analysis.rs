@@ -75,7 +75,7 @@ fn reads_all(insn: &Insn) -> (bool, bool) {
         | Insn::AddSubExtended { setflags, .. }
         | Insn::LogicalImm { setflags, .. }
         | Insn::LogicalShifted { setflags, .. } => (false, setflags),
-        Insn::FpCompare { .. } => (false, true),
+        Insn::FpCompare { .. } | Insn::FpJavaScriptConvert { .. } => (false, true),
         Insn::PcRel { .. }
         | Insn::MoveWide { .. }
         | Insn::Bitfield { .. }
@@ -225,6 +225,7 @@ pub fn vectors_written(insn: &Insn) -> u32 {
         Insn::FpCompare { .. }
         | Insn::FpCondCompare { .. }
         | Insn::FpToGpr { .. }
+        | Insn::FpJavaScriptConvert { .. }
         | Insn::FpMoveToGpr { .. }
         | Insn::SimdStoreImm { .. }
         | Insn::SimdStoreReg { .. }

@@ -10,6 +10,7 @@ use crate::thunks::Thunks;
 use super::analysis::InsnInfo;
 use super::flags::Flags;
 use super::groups::{Detour, Group};
+use super::kept::Kept;
 use super::regs::ENV;
 
 /// What of the machine state a fragment is specialised for.
@@ -25,14 +26,16 @@ pub struct Mode {
     pub mmu: bool,
     /// EL1 with its own stack pointer (PSTATE.SP = 1).
     pub sp_elx: bool,
-    /// FPCR asks for what host arithmetic does not do: FZ, DN or AHP.
+    /// FPCR asks for what host arithmetic does not do: FZ.
     pub fp_odd: bool,
+    /// FPCR.DN or AHP: conversions that keep a NaN, or that know halves, are not the host's.
+    pub fp_careful: bool,
     /// Direct exits to other pages may be linked: EL1, and what the page's addresses mean is the same for all address spaces (upper half, or no translation).
     pub far: bool,
 }
 
 impl Mode {
-    /// A number below 128.
+    /// A number that no other mode has.
     #[must_use]
     pub fn index(self) -> u8 {
         u8::from(self.el1)
@@ -42,6 +45,7 @@ impl Mode {
             | u8::from(self.sp_elx) << 4
             | u8::from(self.fp_odd) << 5
             | u8::from(self.far) << 6
+            | u8::from(self.fp_careful) << 7
     }
 }
 
@@ -99,6 +103,8 @@ pub struct Builder<'a> {
     pub zero_above: [u32; 2],
     /// The same for what the current instruction writes.
     pub zero_above_new: [u32; 2],
+    /// What scratch registers hold from instructions before.
+    pub kept: Kept,
     /// Addresses of shared code.
     pub thunks: &'a Thunks,
     /// Direct exits so far.

@@ -31,7 +31,16 @@ const HOST: HostFeatures = HostFeatures {
 };
 
 /// The kernel's mode, and the mode of its processes.
-const EL1: Mode = Mode { el1: true, strict: false, fp_trap: false, mmu: true, sp_elx: true, fp_odd: false, far: true };
+const EL1: Mode = Mode {
+    el1: true,
+    strict: false,
+    fp_trap: false,
+    mmu: true,
+    sp_elx: true,
+    fp_odd: false,
+    fp_careful: false,
+    far: true,
+};
 const EL0: Mode = Mode { el1: false, sp_elx: false, far: false, ..EL1 };
 
 /// File, mode, instructions as (word, text).
@@ -168,6 +177,7 @@ fn host_names() -> BTreeMap<u64, &'static str> {
     for (address, name) in [
         (t.interp, "interp"),
         (t.interp_end, "interp_end"),
+        (t.set_space, "set_space"),
         (t.miss_read[0], "miss_read_el0"),
         (t.miss_read[1], "miss_read_el1"),
         (t.miss_write[0], "miss_write_el0"),
@@ -202,6 +212,7 @@ fn thunks() -> Thunks {
         enter: next(),
         interp: next(),
         interp_end: next(),
+        set_space: next(),
         miss_read: [next(), next()],
         miss_write: [next(), next()],
         miss_read_group: [next(), next()],

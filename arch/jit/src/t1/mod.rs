@@ -12,6 +12,7 @@ mod fp_flags;
 #[cfg(test)]
 mod golden;
 pub mod groups;
+mod kept;
 pub mod lower;
 pub mod mem;
 pub mod pure;
@@ -150,6 +151,7 @@ impl Translator {
             sp_aligned: false,
             zero_above: [0; 2],
             zero_above_new: [0; 2],
+            kept: kept::Kept::default(),
             thunks: request.thunks,
             exits: &mut self.exits,
             first_exit: request.first_exit,
@@ -221,6 +223,7 @@ fn emit(b: &mut Builder<'_>) {
             }
             b.counted = b.counted.map(|_| b.i);
             b.zero_above = [0; 2];
+            b.kept = kept::Kept::default();
             b.a.bind(label);
             if b.info[b.i].is_loop_head {
                 b.loop_head_poll();
@@ -241,6 +244,7 @@ fn emit(b: &mut Builder<'_>) {
         b.fall_through(end);
     }
     for detour in std::mem::take(&mut b.detours) {
+        b.kept = kept::Kept::default();
         b.begin_detour(&detour);
         for i in detour.first..=detour.last {
             if !b.info[i].dead {
@@ -259,7 +263,8 @@ fn emit_one(b: &mut Builder<'_>) {
     b.interp = None;
     let insn = b.insns[b.i];
     let written = b.before_writes(&insn);
-    if !lower::lower(b, &insn) {
+    let lowered = lower::lower(b, &insn);
+    if !lowered {
         if ends_fragment(&insn) || insn == Insn::Isb {
             b.interp_end();
         } else {
@@ -270,6 +275,7 @@ fn emit_one(b: &mut Builder<'_>) {
         b.a.bind(resume);
     }
     b.after_writes(written);
+    b.keep_behind(&insn, lowered);
     if !b.ended && !b.optimise.has(Optimisation::FlagFusion) {
         b.store_flags();
         b.flags = Flags::STORED;

@@ -314,8 +314,13 @@ fn add_sub_carry(b: &mut Builder<'_>, sz: Sz, sub: bool, setflags: bool, rd: u8,
     } else {
         b.need_polarity(want);
     }
-    let src = b.rm(rm, RCX);
-    two_operand(b, if sub { Alu::Sbb } else { Alu::Adc }, sz, rd, rn, src);
+    let op = if sub { Alu::Sbb } else { Alu::Adc };
+    if rm == ZR {
+        by_immediate(b, op, sz, rd, rn, 0);
+    } else {
+        let src = b.rm(rm, RCX);
+        two_operand(b, op, sz, rd, rn, src);
+    }
     if setflags {
         b.flags_in_host(want);
     }
@@ -726,11 +731,6 @@ fn divide(b: &mut Builder<'_>, sz: Sz, signed: bool) {
     b.a.switch(old);
 }
 
-/// RAX = the low half of RDX times `m`. Leaves EFLAGS alone; uses RCX.
-fn multiply_keeping_flags(b: &mut Builder<'_>, sz: Sz, m: Rm) {
-    b.a.mulx(sz, RCX, RAX, m);
-}
-
 /// As [`accumulate`], with EFLAGS left alone. Uses RCX.
 fn accumulate_keeping_flags(b: &mut Builder<'_>, sz: Sz, sub: bool, rd: u8, ra: u8) {
     if ra == ZR && !sub {
@@ -753,9 +753,14 @@ fn accumulate_keeping_flags(b: &mut Builder<'_>, sz: Sz, sub: bool, rd: u8, ra: 
 fn mul_add(b: &mut Builder<'_>, sz: Sz, sub: bool, rd: u8, rn: u8, rm: u8, ra: u8) {
     if b.keeps_flags() {
         b.begin(&[rd], false);
-        b.load_sz(sz, RDX, rn);
-        let m = b.rm(rm, RCX);
-        multiply_keeping_flags(b, sz, m);
+        let other = b.factors(rn, rm);
+        let m = b.rm(other, RCX);
+        if ra == ZR && !sub {
+            let d = b.d(rd, RAX);
+            b.a.mulx(sz, RCX, d, m);
+            return b.set(rd, d);
+        }
+        b.a.mulx(sz, RCX, RAX, m);
         return accumulate_keeping_flags(b, sz, sub, rd, ra);
     }
     b.begin(&[rd], true);
@@ -801,7 +806,7 @@ fn mul_add_long(b: &mut Builder<'_>, signed: bool, sub: bool, rd: u8, rn: u8, rm
         }
     }
     if keep {
-        multiply_keeping_flags(b, Sz::Q, RCX.into());
+        b.a.mulx(Sz::Q, RCX, RAX, RCX);
         return accumulate_keeping_flags(b, Sz::Q, sub, rd, ra);
     }
     b.a.imul(Sz::Q, RAX, RCX);
@@ -812,9 +817,9 @@ fn mul_high(b: &mut Builder<'_>, signed: bool, rd: u8, rn: u8, rm: u8) {
     if !signed {
         // Leaves EFLAGS alone: multiplications stand between the links of carry chains.
         b.begin(&[rd], false);
-        b.load_x(RDX, rn);
-        let m = b.rm(rm, RCX);
-        let d = b.d(rd, RDX);
+        let other = b.factors(rn, rm);
+        let m = b.rm(other, RCX);
+        let d = b.d(rd, RAX);
         b.a.mulx(Sz::Q, d, d, m);
         return b.set(rd, d);
     }

@@ -4,6 +4,7 @@ use isa::insn::{AesOp, Insn, ShaOp, Size, VecBinOp, VecWidth};
 
 use crate::asm::{Alu, Gpr, Shift, Sz, VLen, Xmm, ops};
 use crate::constants::{CRC32, SHA1_K};
+use crate::optimisations::Optimisation;
 use crate::t1::builder::Builder;
 
 use super::vector::{X0, X1, X2, X3};
@@ -75,19 +76,23 @@ fn sha(b: &mut Builder<'_>, op: ShaOp, rd: u8, rn: u8, rm: u8) -> bool {
     match op {
         ShaOp::Sha256h | ShaOp::Sha256h2 => sha256_rounds(b, op == ShaOp::Sha256h2, rd, rn, rm),
         ShaOp::Sha256su0 => {
-            b.v_copy(rd, X0);
             let n = b.v(rn, X1);
-            b.a.sha(SHA256MSG1, X0, n);
-            b.set_v(rd, X0);
+            let d = legacy(b, rd, X0);
+            if d == X0 {
+                b.v_copy(rd, X0);
+            }
+            b.a.sha(SHA256MSG1, d, n);
+            b.set_v(rd, d);
         }
         ShaOp::Sha256su1 => {
             let n = b.v(rn, X0);
             let m = b.v(rm, X1);
             let old = b.vm(rd);
-            b.a.v3i(ops::VPALIGNR, L, X2, m, n, 4);
-            b.v128(ops::VPADDD, X2, X2, old);
-            b.a.sha(SHA256MSG2, X2, m);
-            b.set_v(rd, X2);
+            b.a.v3i(ops::VPALIGNR, L, X0, m, n, 4);
+            let d = if rd == rm { X0 } else { legacy(b, rd, X0) };
+            b.v128(ops::VPADDD, d, X0, old);
+            b.a.sha(SHA256MSG2, d, m);
+            b.set_v(rd, d);
         }
         ShaOp::Sha1c => sha1_rounds(b, 0, rd, rn, rm),
         ShaOp::Sha1p => sha1_rounds(b, 1, rd, rn, rm),
@@ -130,6 +135,11 @@ fn rotate_left(b: &mut Builder<'_>, d: Xmm, n: Xmm, scratch: Xmm, by: u8) {
     b.a.vshift(ops::VPSRLD_I, L, scratch, n, 32 - by);
     b.a.vshift(ops::VPSLLD_I, L, d, n, by);
     b.v128(ops::VPOR, d, d, scratch);
+}
+
+/// The host register of `rd` if the legacy encoding reaches it, so that an operation may be done there, else `scratch`.
+fn legacy(b: &Builder<'_>, rd: u8, scratch: Xmm) -> Xmm {
+    b.pin_v(rd).filter(|x| x.0 < 16).unwrap_or(scratch)
 }
 
 /// What SHA256H and the SHA256H2 behind it have in common.
@@ -182,6 +192,25 @@ fn half_of_state(b: &mut Builder<'_>, rd: u8, second: bool) {
 fn sha256_rounds(b: &mut Builder<'_>, second: bool, rd: u8, rn: u8, rm: u8) {
     let pair = if second { Pair::None } else { pair_behind(b, rd, rn, rm) };
     let (abcd, efgh) = if second { (rn, rd) } else { (rd, rn) };
+    let known = b.kept.sha256.take() == Some((abcd, efgh));
+    let (p, q) = (legacy(b, abcd, X0), legacy(b, efgh, X0));
+    if pair != Pair::None && p != X0 && q != X0 {
+        if !known {
+            b.a.v3i(ops::VSHUFPS, L, X3, q, p, 0xbb);
+            b.a.v3i(ops::VSHUFPS, L, X2, q, p, 0x11);
+        }
+        if pair == Pair::SameRounds {
+            four_rounds(b, rm);
+            b.a.v3i(ops::VSHUFPS, L, p, X2, X3, 0xbb);
+            b.a.v3i(ops::VSHUFPS, L, q, X2, X3, 0x11);
+        } else {
+            eight_rounds(b, p, q, rm);
+        }
+        if b.optimise.has(Optimisation::KeptScratch) {
+            b.kept.sha256 = Some((abcd, efgh));
+        }
+        return b.skip_next();
+    }
     let x = b.v(abcd, X1);
     let y = b.v(efgh, X2);
     b.a.v3i(ops::VSHUFPS, L, X3, y, x, 0xbb);
@@ -201,6 +230,29 @@ fn sha256_rounds(b: &mut Builder<'_>, second: bool, rd: u8, rn: u8, rm: u8) {
     }
     half_of_state(b, rn, true);
     b.skip_next();
+}
+
+/// SHA256H with the SHA256H2 that goes on from its result: of the state in X2 (ABEF) and X3 (CDGH), and in ABCD = `p` and EFGH = `q`, which all are as the two leave them.
+///
+/// What SHA256H2 answers depends on one of D, C, B and A in each of its rounds, and D and C are there after half of SHA256H: its first two rounds, with an A and B
+/// that do not matter, run beside the last two of SHA256H.
+fn eight_rounds(b: &mut Builder<'_>, p: Xmm, q: Xmm, rm: u8) {
+    // The upper half of the second operand, the lower half of the first.
+    let join = |b: &mut Builder<'_>, d: Xmm, low: Xmm, high: Xmm| b.a.v3i(ops::VPBLENDD, L, d, low, high, 0b1100);
+    b.v_copy(rm, X0);
+    b.a.vmov(X1, X3);
+    b.a.sha(SHA256RNDS2, X1, X2);
+    join(b, X3, X3, X1);
+    b.a.sha(SHA256RNDS2, X3, X2);
+    b.a.v2i(ops::VPSHUFD, L, X0, X0, 0x0e);
+    b.a.vmov(p, X2);
+    b.a.sha(SHA256RNDS2, p, X1);
+    join(b, q, X2, p);
+    b.a.sha(SHA256RNDS2, q, X3);
+    join(b, X2, q, p);
+    b.a.v3i(ops::VSHUFPS, L, p, p, X1, 0xbb);
+    b.a.v3i(ops::VSHUFPS, L, q, q, X3, 0x11);
+    join(b, X3, X3, X1);
 }
 
 /// Four rounds. The host has the first word in the highest element and adds the constant of the round itself, which the guest has done already.

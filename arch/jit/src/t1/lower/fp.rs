@@ -2,7 +2,7 @@
 //!
 //! Host arithmetic under the guest's rounding mode gives Arm's results and flags except where a NaN comes out: those results
 //! are recognised and the instruction is given to the interpreter, before anything of the guest is changed (the flags that the host has set by then are
-//! some of those that Arm sets). Under FZ, DN or AHP the interpreter executes all arithmetic.
+//! some of those that Arm sets). Under DN and AHP conversions do so too. Under FZ the interpreter executes all arithmetic.
 
 mod convert;
 #[cfg(test)]
@@ -27,7 +27,7 @@ pub(super) const X3: Xmm = Xmm(3);
 pub(super) const L: VLen = VLen::L128;
 
 /// Constants that generated code finds in its environment, indexed by [`Constant`].
-pub const CONSTANTS: [[u64; 2]; 14] = [
+pub const CONSTANTS: [[u64; 2]; 20] = [
     [0x7fff_ffff, 0],
     [0x7fff_ffff_ffff_ffff, 0],
     [0x8000_0000, 0],
@@ -42,6 +42,12 @@ pub const CONSTANTS: [[u64; 2]; 14] = [
     [0x3ff0_0000_0000_0000; 2],
     [0x4b00_0000_4b00_0000; 2],
     [0x4330_0000_0000_0000; 2],
+    [0x5d80_0000_5d80_0000; 2],
+    [0x5f30_0000_0000_0000; 2],
+    [0x4000_0000_4000_0000; 2],
+    [0x4000_0000_0000_0000; 2],
+    [0x4040_0000_4040_0000; 2],
+    [0x4008_0000_0000_0000; 2],
 ];
 
 /// Rows of [`CONSTANTS`]: the first of two, for singles and doubles.
@@ -61,6 +67,12 @@ pub(super) enum Constant {
     One = 10,
     /// 2^23 or 2^52: from here on every number is an integer.
     Integers = 12,
+    /// 2^60 or 2^500: products of smaller numbers do not overflow.
+    Moderate = 14,
+    /// 2.0.
+    Two = 16,
+    /// 3.0.
+    Three = 18,
 }
 
 /// Operand of a constant.
@@ -196,6 +208,9 @@ fn select(b: &mut Builder<'_>, size: FpSize, cond: isa::insn::Cond, rd: u8, rn: 
 
 fn scalar(b: &mut Builder<'_>, insn: &Insn) -> bool {
     match *insn {
+        Insn::FpBin { op: op @ (FpBinOp::MulX | FpBinOp::RecipStep | FpBinOp::RsqrtStep), shape, rd, rn, rm } => {
+            vector::step(b, op, shape, rd, rn, rm);
+        }
         Insn::FpBin { op, shape, rd, rn, rm } if shape.lanes == 1 => {
             return binary(b, op, shape.size == FpSize::Double, rd, rn, rm);
         }
@@ -398,5 +413,12 @@ impl Builder<'_> {
         let cold = self.interp_cold();
         self.a.v2(if double { ops::VUCOMISD } else { ops::VUCOMISS }, L, x, x);
         self.a.jcc(Cc::P, cold);
+    }
+
+    /// As [`Builder::nan_to_interpreter`] where FPCR might ask for another NaN than the host's.
+    pub(super) fn careful_nan(&mut self, double: bool, x: Xmm) {
+        if self.mode.fp_careful {
+            self.nan_to_interpreter(double, x);
+        }
     }
 }

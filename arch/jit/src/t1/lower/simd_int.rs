@@ -34,6 +34,10 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
                 b.finish_op(simple, rd, n, m, width);
                 return true;
             }
+            if op == VecBinOp::Pmul && b.host.vectors32 {
+                super::simd_wide::polynomial(b, width, (rd, rn, rm));
+                return true;
+            }
             if !possible(b, op, es) {
                 return false;
             }

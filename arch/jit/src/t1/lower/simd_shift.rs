@@ -172,6 +172,10 @@ fn by_register(b: &mut Builder<'_>, op: VecShiftRegOp, es: ESize, width: VecWidt
         return true;
     }
     let signed = op == VecShiftRegOp::Sshl;
+    if b.host.vectors32 && es == ESize::B && (signed || op == VecShiftRegOp::Ushl) {
+        bytes_by_register(b, signed, width, (rd, rn, rm));
+        return true;
+    }
     if !(signed || op == VecShiftRegOp::Ushl)
         || es == ESize::B
         || (es == ESize::H || signed && es == ESize::D) && !b.host.avx512
@@ -272,5 +276,40 @@ fn by_register_wide(b: &mut Builder<'_>, op: VecShiftRegOp, es: ESize, width: Ve
         b.v128(ops::VPANDN, x4, x5, x4);
         b.saturated_in(x4, width);
     }
+    b.finish_v(rd, X2, width);
+}
+
+/// SSHL and USHL of bytes: as words, eight at a time.
+fn bytes_by_register(b: &mut Builder<'_>, signed: bool, width: VecWidth, (rd, rn, rm): (u8, u8, u8)) {
+    let [x4, x5] = BY_WAY_OF;
+    let extend = if signed { ops::VPMOVSXBW } else { ops::VPMOVZXBW };
+    b.begin(&[], false);
+    b.v_copy(rn, X0);
+    b.v_copy(rm, X1);
+    // The upper half into X3, with X2 free, then the lower one into X2, with X0 free.
+    for (d, free, upper) in [(X3, X2, true), (X2, X0, false)] {
+        if upper {
+            b.a.v2i(ops::VPSHUFD, L, x4, X0, 0xee);
+            b.a.v2i(ops::VPSHUFD, L, x5, X1, 0xee);
+            b.a.v2(extend, L, x4, x4);
+            b.a.v2(ops::VPMOVSXBW, L, x5, x5);
+        } else {
+            b.a.v2(extend, L, x4, X0);
+            b.a.v2(ops::VPMOVSXBW, L, x5, X1);
+        }
+        b.v128(ops::VPSLLVW, d, x4, x5);
+        b.a.vzero(free);
+        b.v128(ops::VPSUBW, free, free, x5);
+        b.v128(if signed { ops::VPSRAVW } else { ops::VPSRLVW }, x4, x4, free);
+        if signed {
+            // Where the count is negative only: elsewhere the right shift leaves the sign.
+            b.a.vshift(ops::VPSRAW_I, L, x5, x5, 15);
+            b.a.v4(ops::VPBLENDVB, L, d, d, x4, x5);
+        } else {
+            b.v128(ops::VPOR, d, d, x4);
+        }
+        b.v128(ops::VPAND, d, d, sized(LOW_BYTE, ESize::H));
+    }
+    b.v128(ops::VPACKUSWB, X2, X2, X3);
     b.finish_v(rd, X2, width);
 }

@@ -2,8 +2,8 @@
 
 use isa::insn::{Accumulate, ESize, Insn, VecLongOp, VecNarrowOp, VecWidth};
 
-use crate::asm::{Gpr, VLen, Vop, Xmm, ops};
-use crate::constants::{LOW_HALF, NARROW, NARROW_HIGH, POSITIVE, SIGN, WIDTH};
+use crate::asm::{BY_WAY_OF, Gpr, VLen, Vop, Xmm, ops};
+use crate::constants::{LOW_BYTE, LOW_HALF, NARROW, NARROW_HIGH, POSITIVE, SIGN, WIDTH};
 use crate::t1::builder::Builder;
 
 use super::simd_int::saturating_signed;
@@ -55,6 +55,13 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
                 return false;
             }
             b.begin(&[], op.saturates());
+            if op == VecLongOp::Pmull && es == ESize::B {
+                widen(b, false, es, upper, X0, rn);
+                widen(b, false, es, upper, X1, rm);
+                carry_less(b, X2);
+                b.set_v(rd, X2);
+                return true;
+            }
             if op == VecLongOp::Pmull {
                 let n = b.v(rn, X0);
                 let m = b.vm(rm);
@@ -91,7 +98,34 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
 }
 
 fn can_multiply(b: &Builder<'_>, op: VecLongOp, es: ESize) -> bool {
-    op != VecLongOp::Pmull || es == ESize::D && b.host.pclmul
+    op != VecLongOp::Pmull || es == ESize::D && b.host.pclmul || es == ESize::B && b.host.vectors32
+}
+
+/// `d` = the carry-less products of words X0 and X1, whose values are bytes. X0, X3 and the encoder's registers are lost.
+fn carry_less(b: &mut Builder<'_>, d: Xmm) {
+    let [mask, part] = BY_WAY_OF;
+    b.a.vzero(d);
+    for bit in 0..8 {
+        // All ones where the bit of the second factor is set.
+        b.a.vshift(ops::VPSLLW_I, L, mask, X1, 15 - bit);
+        b.a.vshift(ops::VPSRAW_I, L, mask, mask, 15);
+        b.v128(ops::VPAND, part, X0, mask);
+        b.v128(ops::VPXOR, d, d, part);
+        b.v128(ops::VPADDW, X0, X0, X0);
+    }
+}
+
+/// PMUL: the low bytes of the products.
+pub fn polynomial(b: &mut Builder<'_>, width: VecWidth, (rd, rn, rm): (u8, u8, u8)) {
+    b.begin(&[], false);
+    for (d, upper) in [(X2, true), (X3, false)] {
+        widen(b, false, ESize::B, upper, X0, rn);
+        widen(b, false, ESize::B, upper, X1, rm);
+        carry_less(b, d);
+        b.v128(ops::VPAND, d, d, sized(LOW_BYTE, ESize::H));
+    }
+    b.v128(ops::VPACKUSWB, X2, X3, X2);
+    b.finish_v(rd, X2, width);
 }
 
 fn extender(signed: bool, es: ESize) -> Vop {

@@ -30,6 +30,9 @@ const CTR: (u32, u32, u32, u32, u32) = (3, 3, 0, 0, 1);
 const DCZID: (u32, u32, u32, u32, u32) = (3, 3, 0, 0, 7);
 const SP_EL0: (u32, u32, u32, u32, u32) = (3, 0, 4, 1, 0);
 
+/// TTBR0_EL1 and TTBR1_EL1.
+const TTBR: [(u32, u32, u32, u32, u32); 2] = [(3, 0, 2, 0, 0), (3, 0, 2, 0, 1)];
+
 const CNTPCT: (u32, u32, u32, u32, u32) = (3, 3, 14, 0, 1);
 const CNTVCT: (u32, u32, u32, u32, u32) = (3, 3, 14, 0, 2);
 
@@ -350,6 +353,14 @@ fn msr(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
         b.a.store(Sz::Q, Mem::b(ENV, env::SP_EL), r);
         return true;
     }
+    if let Some(which) = TTBR.iter().position(|t| is(enc, *t))
+        && b.mode.el1
+        && b.mode.mmu
+        && b.optimise.has(Optimisation::SpaceCode)
+    {
+        set_space(b, which as u64, rt);
+        return true;
+    }
     let Some((row, slot)) = plain(enc) else { return false };
     let simple = row.effect == Effect::None
         && row.rw == Rw::Rw
@@ -371,6 +382,23 @@ fn msr(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
         b.a.store(Sz::Q, Mem::b(ENV, env::sys(slot)), RAX);
     }
     true
+}
+
+/// MSR to a translation table base register: the thunk does it, or the dispatcher.
+fn set_space(b: &mut Builder<'_>, which: u64, rt: u8) {
+    b.begin(&[], true);
+    b.load_x(RAX, rt);
+    b.a.mov_imm(Gpr::RDX, which);
+    b.a.call_abs(b.thunks.set_space);
+    let cold = b.a.label();
+    b.a.jcc(Cc::Ne, cold);
+    let old = b.a.switch(Section::Cold);
+    b.a.bind(cold);
+    b.cold_store_flags();
+    b.count_to(b.i);
+    b.a.mov_imm(RAX, u64::from(b.pc_offset()));
+    b.a.jmp_abs(b.thunks.interp_end);
+    b.a.switch(old);
 }
 
 /// True if the interpreter's execution of this instruction may change what fragments are specialised for, or the flow of control.

@@ -6,8 +6,11 @@
 use isa::insn::{FpRounding, FpSize, Insn};
 
 use super::{Constant, L, RAX, RCX, X0, X1, X2, X3, constant};
-use crate::asm::{Alu, Cc, Masking, Rounding, Section, Shift, Sz, Xmm, ops};
+use crate::asm::{Alu, Cc, Masking, Mem, Rounding, Section, Shift, Sz, Xmm, ops};
+use crate::env;
 use crate::t1::builder::Builder;
+use crate::t1::flags::Flags;
+use crate::t1::regs::ENV;
 
 /// Immediate bit of VROUND: no inexact flag.
 const QUIET: u8 = 8;
@@ -52,8 +55,50 @@ pub(super) fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
             from_integer(b, double, double, unsigned, fraction_bits, rd);
             true
         }
+        Insn::FpJavaScriptConvert { rd, rn } => {
+            java_script(b, rd, rn);
+            true
+        }
         _ => false,
     }
+}
+
+/// FJCVTZS: the low half of the truncated number, and Z if that is the number itself, -0 not being 0. What 64 bits do not hold is the interpreter's.
+fn java_script(b: &mut Builder<'_>, rd: u8, rn: u8) {
+    let flags = Mem::b(ENV, env::FLAGS);
+    b.begin_def();
+    let slow = b.interp_cold();
+    let (wide, done) = (b.a.label(), b.a.label());
+    let n = b.scalar(true, rn, X1);
+    b.a.v2_gpr(ops::VCVTTSD2SI, L, RAX, n);
+    b.a.alu_imm(Alu::Cmp, Sz::D, RAX, 1);
+    b.a.jcc(Cc::O, wide);
+    b.a.vzero(X0);
+    b.a.v3(ops::VCVTSI2SD, L, X0, X0, RAX);
+    b.a.v3(ops::VXORPS, L, X0, X0, n);
+    b.a.vst(ops::VMOVQ_ST, L, RCX, X0);
+    b.a.test(Sz::Q, RCX, RCX);
+    b.a.setcc(Cc::E, RCX);
+    b.a.movzx(Sz::B, RCX, RCX);
+    b.a.shift_imm(Shift::Shl, Sz::D, RCX, 14);
+    b.a.bind(done);
+    b.a.store(Sz::D, flags, RCX);
+    b.set(rd, RAX);
+    let old = b.a.switch(Section::Cold);
+    b.a.bind(wide);
+    // The host's invalid flag is Arm's: it is set unless the number is the smallest integer, which goes on to the interpreter.
+    b.a.v3i(ops::VROUNDSD, L, X0, n, n, 3 | QUIET);
+    b.a.v2_gpr(ops::VCVTTSD2SI_Q, L, RAX, X0);
+    b.a.movsx(Sz::D, Sz::Q, RCX, RAX);
+    b.a.alu(Alu::Cmp, Sz::Q, RCX, RAX);
+    b.a.jcc(Cc::E, slow);
+    b.a.alu_imm(Alu::Cmp, Sz::Q, RAX, 1);
+    b.a.jcc(Cc::O, slow);
+    b.a.mov(Sz::D, RAX, RAX);
+    b.a.mov_imm(RCX, 0);
+    b.a.jmp(done);
+    b.a.switch(old);
+    b.flags = Flags::STORED;
 }
 
 /// `rd` = EAX or RAX, zero above.
@@ -66,16 +111,21 @@ fn from_gpr(b: &mut Builder<'_>, double: bool, rd: u8) {
 
 /// FCVT. NaNs keep sign and payload and become quiet on both machines.
 fn convert(b: &mut Builder<'_>, from: FpSize, to: FpSize, rd: u8, rn: u8) -> bool {
-    b.begin(&[], false);
+    if b.mode.fp_careful && (from == FpSize::Half || to == FpSize::Half) {
+        return false;
+    }
+    b.begin(&[], b.mode.fp_careful);
     match (from, to) {
         (FpSize::Single, FpSize::Double) => {
             let n = b.scalar(false, rn, X1);
             b.a.v3(ops::VCVTSS2SD, L, X0, n, n);
+            b.careful_nan(true, X0);
             b.set_scalar(true, rd, X0, false);
         }
         (FpSize::Double, FpSize::Single) => {
             let n = b.scalar(true, rn, X1);
             b.a.v3(ops::VCVTSD2SS, L, X0, n, n);
+            b.careful_nan(false, X0);
             b.set_scalar(false, rd, X0, false);
         }
         (FpSize::Half, _) => {
@@ -166,6 +216,9 @@ fn round_to_int(b: &mut Builder<'_>, rounding: Option<FpRounding>, exact: bool, 
     let vround = if double { ops::VROUNDSD } else { ops::VROUNDSS };
     b.begin(&[], true);
     let n = b.scalar(double, rn, X1);
+    if rounding != Some(FpRounding::TieAway) {
+        b.careful_nan(double, n);
+    }
     if exact {
         let Some(imm) = round_immediate(rounding) else { return false };
         b.a.v3i(vround, L, X0, n, n, imm);

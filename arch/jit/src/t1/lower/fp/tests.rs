@@ -147,6 +147,10 @@ fn run_with(host: HostFeatures, seed: u64) {
             *v = u128::from(half(&mut random)) << 64 | u128::from(half(&mut random));
         }
         start.fpcr = if random() & 1 == 0 { 0 } else { (random() & 3) << 22 };
+        if random().is_multiple_of(4) {
+            // DN and AHP.
+            start.fpcr |= (random() & 3) << 25;
+        }
         start.nzcv = (random() & 15) << 28;
         other.arch = start.clone();
         j.vcpu.arch = start.clone();

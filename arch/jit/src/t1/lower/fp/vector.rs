@@ -4,7 +4,7 @@ use isa::insn::{FpBinOp, FpMulAddOp, FpRelation, FpRounding, FpShape, FpSize, Fp
 
 use super::convert::round_immediate;
 use super::{Constant, L, RAX, X0, X1, X2, X3, constant, fused, plain_op, relation_predicate};
-use crate::asm::{Cc, Rm, Vop, Xmm, ops};
+use crate::asm::{Cc, Rm, Sz, Vop, Xmm, ops};
 use crate::t1::builder::Builder;
 use crate::t1::regs::home_v;
 
@@ -49,11 +49,23 @@ pub(super) fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
             b.set_lanes(shape, rd, X0);
         }
         Insn::FpRoundToInt { rounding, exact, shape, rd, rn } if shape.lanes > 1 => {
-            let Some(imm) = round_immediate(rounding) else { return false };
+            let imm = round_immediate(rounding);
+            if imm.is_none() && (exact || rounding != Some(FpRounding::TieAway)) {
+                return false;
+            }
+            b.begin(&[], b.mode.fp_careful || imm.is_none());
             let n = b.lanes(shape, rn, X1);
-            let op = if is_double(shape) { ops::VROUNDPD } else { ops::VROUNDPS };
-            b.a.v2i(op, L, X0, n, imm | if exact { 0 } else { 8 });
+            if let Some(imm) = imm {
+                b.careful_nans(shape, n);
+                let op = if is_double(shape) { ops::VROUNDPD } else { ops::VROUNDPS };
+                b.a.v2i(op, L, X0, n, imm | if exact { 0 } else { 8 });
+            } else {
+                round_away(b, shape, n);
+            }
             b.set_lanes(shape, rd, X0);
+        }
+        Insn::FpWiden { from: FpSize::Half, .. } | Insn::FpNarrow { to: FpSize::Half, .. } if b.mode.fp_careful => {
+            return false;
         }
         Insn::FpWiden { from, upper, rd, rn } => widen(b, from, upper, rd, rn),
         Insn::FpNarrow { to, to_odd: false, upper, rd, rn } => narrow(b, to, upper, rd, rn),
@@ -63,8 +75,8 @@ pub(super) fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
         Insn::FpCompareMaskZero { relation, reversed, shape, rd, rn } if shape.lanes > 1 => {
             compare_mask(b, relation, shape, rd, rn, None, reversed);
         }
-        Insn::FpToIntLanes { shape, unsigned, rounding, fraction_bits: 0, rd, rn } if shape.lanes > 1 => {
-            return to_integers(b, shape, unsigned, rounding, rd, rn);
+        Insn::FpToIntLanes { shape, unsigned, rounding, fraction_bits, rd, rn } if shape.lanes > 1 => {
+            return to_integers(b, shape, unsigned, (rounding, fraction_bits), rd, rn);
         }
         Insn::IntToFpLanes { shape, unsigned, fraction_bits, rd, rn } if shape.lanes > 1 => {
             return from_integers(b, shape, unsigned, fraction_bits, rd, rn);
@@ -213,18 +225,22 @@ fn widen(b: &mut Builder<'_>, from: FpSize, upper: bool, rd: u8, rn: u8) {
         (Some(x), false) => x.into(),
         (None, _) => Rm::from(home_v(rn).at(if upper { 8 } else { 0 })),
     };
-    let d = b.dv(rd, X0);
+    b.begin(&[], b.mode.fp_careful);
+    let d = if b.mode.fp_careful { X0 } else { b.dv(rd, X0) };
     b.a.v2(if from == FpSize::Half { ops::VCVTPH2PS } else { ops::VCVTPS2PD }, L, d, n);
+    b.careful_nans(FpShape::D2, d);
     b.set_v(rd, d);
 }
 
 /// FCVTN, FCVTN2.
 fn narrow(b: &mut Builder<'_>, to: FpSize, upper: bool, rd: u8, rn: u8) {
+    b.begin(&[], b.mode.fp_careful);
     let n = b.v(rn, X1);
     if to == FpSize::Half {
         b.a.vsti(ops::VCVTPS2PH, L, X0, n, 4);
     } else {
         b.a.v2(ops::VCVTPD2PS, L, X0, n);
+        b.careful_nans(FpShape::S4, X0);
     }
     if upper {
         let old = b.v(rd, X1);
@@ -257,9 +273,15 @@ fn compare_mask(b: &mut Builder<'_>, rel: FpRelation, shape: FpShape, rd: u8, rn
 }
 
 /// Conversions to integers: the host's indefinite value in any lane goes to the interpreter.
-fn to_integers(b: &mut Builder<'_>, shape: FpShape, unsigned: bool, rounding: FpRounding, rd: u8, rn: u8) -> bool {
+fn to_integers(
+    b: &mut Builder<'_>,
+    shape: FpShape,
+    unsigned: bool,
+    (rounding, fraction_bits): (FpRounding, u8),
+    rd: u8,
+    rn: u8,
+) -> bool {
     let double = is_double(shape);
-    let Some(imm) = round_immediate(Some(rounding)) else { return false };
     let op = match (double, unsigned) {
         (false, false) => ops::VCVTTPS2DQ,
         (false, true) => ops::VCVTTPS2UDQ,
@@ -270,10 +292,21 @@ fn to_integers(b: &mut Builder<'_>, shape: FpShape, unsigned: bool, rounding: Fp
         return false;
     }
     b.begin(&[], true);
-    let n = b.lanes(shape, rn, X1);
+    let mut n = b.lanes(shape, rn, X1);
+    if fraction_bits > 0 {
+        // Only numbers that cannot overflow are scaled, which is exact then.
+        large_to_interpreter(b, shape, n);
+        scale_of(b, double, u64::from(fraction_bits), false);
+        b.a.v3(if double { ops::VMULPD } else { ops::VMULPS }, L, X0, n, X3);
+        n = X0;
+    }
     let t = if rounding == FpRounding::Zero {
         n
+    } else if rounding == FpRounding::TieAway {
+        round_away(b, shape, n);
+        X0
     } else {
+        let Some(imm) = round_immediate(Some(rounding)) else { return false };
         b.a.v2i(if double { ops::VROUNDPD } else { ops::VROUNDPS }, L, X2, n, imm | 8);
         X2
     };
@@ -309,15 +342,102 @@ fn from_integers(b: &mut Builder<'_>, shape: FpShape, unsigned: bool, fraction_b
     let n = b.lanes(shape, rn, X1);
     b.a.v2(op, L, X0, n);
     if fraction_bits > 0 {
-        let n = u64::from(fraction_bits);
-        let scale = if double { (1023 - n) << 52 } else { ((127 - n) << 23) * 0x1_0000_0001 };
-        b.a.mov_imm(RAX, scale);
-        b.a.v2(ops::VMOVQ, L, X1, RAX);
-        b.a.v2(ops::VMOVDDUP, L, X1, X1);
-        b.a.v3(if double { ops::VMULPD } else { ops::VMULPS }, L, X0, X0, X1);
+        scale_of(b, double, u64::from(fraction_bits), true);
+        b.a.v3(if double { ops::VMULPD } else { ops::VMULPS }, L, X0, X0, X3);
     }
     b.set_lanes(shape, rd, X0);
     true
+}
+
+/// X3 = two to the `bits`, or its inverse, in all lanes. Uses RAX.
+fn scale_of(b: &mut Builder<'_>, double: bool, bits: u64, inverse: bool) {
+    let exponent = |bias: u64| if inverse { bias - bits } else { bias + bits };
+    b.a.mov_imm(RAX, if double { exponent(1023) << 52 } else { (exponent(127) << 23) * 0x1_0000_0001 });
+    b.a.v2(ops::VMOVQ, L, X3, RAX);
+    b.a.v2(ops::VMOVDDUP, L, X3, X3);
+}
+
+/// To the interpreter if a lane of `n` has no fraction bits, or is no number. Uses X2.
+fn large_to_interpreter(b: &mut Builder<'_>, shape: FpShape, n: Xmm) {
+    let double = is_double(shape);
+    let cold = b.interp_cold();
+    b.a.v3(ops::VANDPS, L, X2, n, constant(Constant::Abs, double));
+    b.a.v3i(compare(double), L, X2, X2, constant(Constant::Integers, double), NOT_LESS);
+    b.a.v2(ops::VPTEST, L, X2, X2);
+    b.a.jcc(Cc::Ne, cold);
+}
+
+/// X0 = `n` rounded to integral values, ties away from zero, without the inexact flag. Uses X2 and X3.
+fn round_away(b: &mut Builder<'_>, shape: FpShape, n: Xmm) {
+    let double = is_double(shape);
+    let (add, sub) = if double { (ops::VADDPD, ops::VSUBPD) } else { (ops::VADDPS, ops::VSUBPS) };
+    large_to_interpreter(b, shape, n);
+    // Truncate; where the (exact) rest is at least a half, one more in the direction of the sign.
+    b.a.v2i(if double { ops::VROUNDPD } else { ops::VROUNDPS }, L, X3, n, 3 | 8);
+    b.a.v3(sub, L, X2, n, X3);
+    b.a.v3(ops::VANDPS, L, X2, X2, constant(Constant::Abs, double));
+    b.a.v3i(compare(double), L, X2, X2, constant(Constant::Half, double), 0x1d);
+    b.a.v3(ops::VANDPS, L, X2, X2, constant(Constant::One, double));
+    b.a.v3(ops::VANDPS, L, X0, n, constant(Constant::Sign, double));
+    b.a.v3(ops::VORPS, L, X2, X2, X0);
+    b.a.v3(add, L, X0, X3, X2);
+}
+
+/// Predicate of VCMP: not less than, or unordered; quiet.
+const NOT_LESS: u8 = 0x15;
+
+fn compare(double: bool) -> Vop {
+    if double { ops::VCMPPD } else { ops::VCMPPS }
+}
+
+/// FMULX, FRECPS and FRSQRTS of operands that neither overflow nor are infinite: the others are the interpreter's, so infinity times zero is.
+pub(super) fn step(b: &mut Builder<'_>, op: FpBinOp, shape: FpShape, rd: u8, rn: u8, rm: u8) {
+    let double = is_double(shape);
+    b.begin(&[], true);
+    let cold = b.interp_cold();
+    let packed = shape.lanes > 1;
+    let (n, m) = if packed {
+        (b.lanes(shape, rn, X0), b.lanes(shape, rm, X1))
+    } else {
+        (b.scalar(double, rn, X0), b.scalar(double, rm, X1))
+    };
+    b.a.v3(ops::VANDPS, L, X2, n, constant(Constant::Abs, double));
+    b.a.v3(ops::VANDPS, L, X3, m, constant(Constant::Abs, double));
+    // Of a scalar the lowest lane alone counts.
+    let predicated = match (packed, double) {
+        (true, _) => compare(double),
+        (false, true) => ops::VCMPSD,
+        (false, false) => ops::VCMPSS,
+    };
+    b.a.v3i(predicated, L, X2, X2, constant(Constant::Moderate, double), NOT_LESS);
+    b.a.v3i(predicated, L, X3, X3, constant(Constant::Moderate, double), NOT_LESS);
+    b.a.v3(ops::VORPS, L, X2, X2, X3);
+    if packed {
+        b.a.v2(ops::VPTEST, L, X2, X2);
+    } else {
+        b.a.vst(if double { ops::VMOVQ_ST } else { ops::VMOVD_ST }, L, RAX, X2);
+        b.a.test(Sz::dq(double), RAX, RAX);
+    }
+    b.a.jcc(Cc::Ne, cold);
+    let column = usize::from(double) + if packed { 2 } else { 0 };
+    let multiply = [ops::VMULSS, ops::VMULSD, ops::VMULPS, ops::VMULPD][column];
+    if op == FpBinOp::MulX {
+        b.a.v3(multiply, L, X2, n, m);
+    } else {
+        let minus = [ops::VFNMADD231SS, ops::VFNMADD231SD, ops::VFNMADD231PS, ops::VFNMADD231PD][column];
+        let start = if op == FpBinOp::RecipStep { Constant::Two } else { Constant::Three };
+        b.a.vload(X2, constant(start, double));
+        b.a.v3(minus, L, X2, n, m);
+        if op == FpBinOp::RsqrtStep {
+            // Exact: three less a product is zero or far from the smallest numbers.
+            b.a.v3(multiply, L, X2, X2, constant(Constant::Half, double));
+        }
+    }
+    if packed {
+        b.set_lanes(shape, rd, X2);
+    } else {
+        b.set_scalar(double, rd, X2, false);
+    }
 }
 
 impl Builder<'_> {
@@ -341,6 +461,13 @@ impl Builder<'_> {
             1 => self.set_scalar(is_double(shape), v, from, false),
             2 if !is_double(shape) => self.set_scalar(true, v, from, false),
             _ => self.set_v(v, from),
+        }
+    }
+
+    /// To the interpreter if any lane of `x` is a NaN, where FPCR might ask for another one than the host's. Uses xmm3.
+    fn careful_nans(&mut self, shape: FpShape, x: Xmm) {
+        if self.mode.fp_careful {
+            self.nans_to_interpreter(shape, x, x);
         }
     }
 
