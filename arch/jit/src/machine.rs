@@ -684,6 +684,8 @@ extern "sysv64" fn helper_miss_group(cpu: *mut JitCpu) -> u32 {
 
 mod find;
 pub(crate) mod lockstep;
+#[cfg(test)]
+mod spaces;
 mod stress;
 #[cfg(test)]
 pub(crate) mod tests;
