@@ -29,7 +29,7 @@ const PROGRAM: [u32; 12] = [
 ];
 
 /// The CPU after [`PROGRAM`], whose loop runs at `code`.
-fn run(optimise: Optimisations, code: u64) -> Option<Box<JitCpu>> {
+fn run(optimise: Optimisations, code: u64) -> Option<crate::HugeBox<JitCpu>> {
     let shared = JitShared::new(Options { cache_bytes: 1 << 20, optimise, ..Options::default() }).ok()?;
     let mut v = vcpu();
     for (i, w) in PROGRAM.iter().enumerate() {
