@@ -36,6 +36,9 @@ use crate::tree::{Spool, Tree};
 /// Packages that have had systemd-boot, the newer one first.
 const LOADER_PACKAGES: [&str; 2] = ["systemd-boot-efi", "systemd"];
 
+/// The name of a system that has none.
+const DEFAULT_HOSTNAME: &str = "localhost";
+
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -82,8 +85,8 @@ pub struct BuildOptions {
     pub kernel: String,
     /// The latest time in the image, in seconds since 1970; `None`: the date of the archive.
     pub epoch: Option<u64>,
-    /// The name of the system.
-    pub hostname: String,
+    /// The name of the system; `None`: `localhost`, or the one that it has.
+    pub hostname: Option<String>,
     /// The system to begin with, a tar or cpio archive or an OCI layout, in place of packages.
     pub from_tar: Option<PathBuf>,
     /// What is done beside installing packages.
@@ -113,7 +116,7 @@ impl BuildOptions {
             request: Request::default(),
             kernel: kernel::CLOUD_KERNEL.to_owned(),
             epoch: None,
-            hostname: "localhost".to_owned(),
+            hostname: None,
             from_tar: None,
             recipe: Recipe::default(),
             locked: None,
@@ -155,7 +158,7 @@ impl BuildOptions {
             self.request.exclude,
             self.archive.suites,
             self.archive.components,
-            self.hostname,
+            self.hostname.as_deref().unwrap_or(DEFAULT_HOSTNAME),
             self.recipe.hash()?
         );
         Ok(Sha256Sum::of(text.as_bytes()).to_string())
@@ -413,7 +416,14 @@ impl Build<'_> {
         let by_dpkg: BTreeSet<&str> = packages.keys().map(String::as_str).filter(|name| by_dpkg(name)).collect();
         let by_dpkg = |name: &str| by_dpkg.contains(name);
         let mut tree = Tree::new(epoch);
-        skeleton::prepare(&mut tree, packages, &self.lock, &self.options.hostname, &self.spool, epoch)?;
+        skeleton::prepare(
+            &mut tree,
+            packages,
+            &self.lock,
+            self.options.hostname.as_deref().unwrap_or(DEFAULT_HOSTNAME),
+            &self.spool,
+            epoch,
+        )?;
         let mut placer = Placer::new(&mut tree);
         for package in packages.values().filter(|package| !by_dpkg(&package.name)) {
             placer.place(package, packages, true)?;
@@ -442,7 +452,7 @@ impl Build<'_> {
     /// A system that is there already: nothing is to be installed.
     fn begin_with(&self, path: &Path, epoch: i64) -> Result<(Tree, Plan), BuildError> {
         let (_, mut tree) = load::load(path, &self.spool)?;
-        skeleton::prepare_existing(&mut tree, &self.spool, epoch)?;
+        skeleton::prepare_existing(&mut tree, self.options.hostname.as_deref(), &self.spool, epoch)?;
         self.options.recipe.prepare(&mut tree, &self.spool, epoch)?;
         Ok((tree, Plan { epoch: self.lock.epoch, ..Plan::default() }))
     }

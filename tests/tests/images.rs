@@ -1,7 +1,8 @@
 //! Debian images end to end: configured in a guest, always with the same bytes, and bootable. On demand: `IMAGES_UEFI=1` boots
 //! a disk in QEMU with AAVMF (packages `qemu-system-arm`, `qemu-efi-aarch64`); `IMAGES_RECONFIGURE=N` configures `libc-bin` so
 //! often (100); `IMAGES_LARGE=1` makes an image with a kernel and a Java machine, `IMAGES_AGENT=1` one with a configuration
-//! agent. The comparison with mmdebstrap needs the mirror.
+//! agent, `IMAGES_SYSTEMD=1` one whose file system systemd grows.
+//! `IMAGES_SUITE` names another suite for the comparison of two builds. The comparison with mmdebstrap needs the mirror.
 
 use std::collections::HashSet;
 use std::fs;
@@ -46,6 +47,28 @@ fn image(umask: &str, arguments: &[&str]) -> Finished {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("umask {umask}; exec \"$0\" image \"$@\"")]).arg(program()).args(arguments);
     run(&mut command, BUILD_LIMIT)
+}
+
+/// Greatest memory of the process that makes an image, in KiB: the guest is another one.
+const MOST_MEMORY: u64 = 300 << 10;
+
+/// `vmm image`, and the most memory that the process had at a time, in KiB.
+fn image_with_memory(arguments: &[&str]) -> u64 {
+    let mut builder = start(Command::new(program()).arg("image").args(arguments));
+    let status = format!("/proc/{}/status", builder.id());
+    let watcher = std::thread::spawn(move || {
+        let mut most = 0;
+        // What it had stays there until it ends.
+        while let Ok(status) = fs::read_to_string(&status) {
+            let Some(line) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) else { break };
+            most = line.trim_end_matches("kB").trim().parse().unwrap_or(most);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        most
+    });
+    let finished = builder.finish(BUILD_LIMIT);
+    assert!(finished.status.success(), "{arguments:?}: {}\n{}", finished.stdout, finished.stderr);
+    watcher.join().expect("no panic")
 }
 
 fn succeeds(umask: &str, arguments: &[&str]) -> String {
@@ -122,7 +145,11 @@ fn the_same_packages_give_the_same_bytes_in_every_format() {
     let file = |name: &str| one.0.join(name);
     let built = outputs(&one.0);
     let built: Vec<&str> = built.iter().map(String::as_str).collect();
-    succeeds("022", &[&["build", "--cpus", "1", "--engine", "jit", "--kernel", "debian"], built.as_slice()].concat());
+    let suite = std::env::var("IMAGES_SUITE").unwrap_or_else(|_| "bookworm".to_owned());
+    let first = ["build", "--suite", &suite, "--cpus", "1", "--engine", "jit", "--kernel", "debian"];
+    let memory_of_builder = image_with_memory(&[first.as_slice(), &built].concat());
+    assert!((20 << 10..MOST_MEMORY).contains(&memory_of_builder), "the builder took {memory_of_builder} KiB");
+    eprintln!("the builder took {memory_of_builder} KiB");
     let lock = Lock::parse(&fs::read_to_string(file("a.lock")).expect("a lock file")).expect("a lock");
     assert_eq!(lock.outputs.len(), FORMATS.len(), "{:?}", lock.outputs);
 
@@ -133,7 +160,19 @@ fn the_same_packages_give_the_same_bytes_in_every_format() {
     let lock_copy = other.0.join("copy.lock");
     fs::write(&lock_copy, lock.text()).expect("a lock file");
     let mut command = elsewhere(&other.0);
-    command.args(["image", "build", "--locked", "--lock", text(&lock_copy), "--cpus", "4", "--engine", "interp"]);
+    command.args([
+        "image",
+        "build",
+        "--suite",
+        &suite,
+        "--locked",
+        "--lock",
+        text(&lock_copy),
+        "--cpus",
+        "4",
+        "--engine",
+        "interp",
+    ]);
     command.args(["--mirror", &mirrors[0].base, "--mirror", &mirrors[1].base]).args(outputs(&other.0));
     // The hashes of the first are in the lock file: other bytes fail here.
     let finished = run(&mut command, BUILD_LIMIT);
@@ -366,6 +405,32 @@ fn a_large_image_is_made() {
     let names: Vec<_> =
         fs::read_dir(&folder.0).expect("there").map(|entry| entry.expect("there").file_name()).collect();
     assert!(names.iter().any(|name| name.to_string_lossy().starts_with("initrd.img-")), "{names:?}");
+}
+
+/// systemd grows the root of an image that is a file system and nothing else.
+#[test]
+fn systemd_grows_a_file_system() {
+    if !on_demand("IMAGES_SYSTEMD") {
+        return;
+    }
+    let folder = Folder::new(&std::env::temp_dir(), "systemd");
+    let made = folder.0.join("a.ext4");
+    succeeds("022", &["build", "--include", "systemd-sysv", "--output", text(&made)]);
+    succeeds("022", &["resize", text(&made), "3G"]);
+    let lock = Lock::parse(&fs::read_to_string(folder.0.join("a.lock")).expect("a lock file")).expect("a lock");
+    let cache = Cache::of_user().expect("a cache");
+    let files = images::build::boot(&lock, &ArchiveOptions::new("bookworm"), &cache, &Silent).expect("a boot loader");
+    let [kernel, initrd] = ["kernel", "initrd"].map(|name| folder.0.join(name));
+    fs::write(&kernel, files.kernel).and_then(|()| fs::write(&initrd, files.initrd)).expect("written");
+    let mut boot = run_with("jit");
+    boot.arg("--kernel").arg(&kernel).arg("--initrd").arg(&initrd).arg("--disk").arg(&made);
+    // Mounted for reading only, the initrd leaves it as it is.
+    let run_there = "systemd.run=\"/bin/sh -c 'df -B1M / >/dev/ttyAMA0'\" systemd.run_success_action=poweroff";
+    boot.args(["--append", &format!("console=ttyAMA0 quiet root=LABEL=root ro {run_there}")]);
+    let finished = run(&mut boot, BOOT_LIMIT);
+    let root = finished.stdout.lines().find(|line| line.contains(" /") && line.contains('%')).unwrap_or_default();
+    let size = root.split_whitespace().nth(1).and_then(|size| size.parse::<u64>().ok());
+    assert!(size.is_some_and(|size| size > 2600), "{root:?}: {}\n{}", finished.stdout, finished.stderr);
 }
 
 /// A configuration agent of the suite is there and runs.

@@ -61,7 +61,8 @@ fn add_packages(archive: &mut OwnArchive) {
     archive.add("hello", "Depends: first | second\n", &[], &[("./usr/share/hello", file.clone(), "hello\n")]);
     archive.add("first", "", &[], &[]);
     archive.add("second", "", &[], &[]);
-    archive.add("left", "Depends: nothing-left, right (>= 2)\n", &[], &[]);
+    archive.add("left", "Depends: nothing-left\n", &[], &[]);
+    archive.add("newer", "Depends: right (>= 2)\n", &[], &[]);
     archive.add("nothing-left", "Conflicts: right\n", &[], &[]);
     archive.add("right", "", &[], &[]);
     let script = "#!/bin/sh\necho the frobnicator is jammed\nexit 3\n";
@@ -88,7 +89,10 @@ impl Fixture {
         let words = [before, &[program.to_str().expect("a path of text"), "image", "build"]].concat();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env("XDG_CACHE_HOME", self.path("cache"));
-        command.args(["--variant", "essential", "--build-kernel", &self.kernel]).args(arguments);
+        command.args(["--build-kernel", &self.kernel]).args(arguments);
+        if !arguments.contains(&"--from-tar") {
+            command.args(["--variant", "essential"]);
+        }
         if !arguments.contains(&"--suite") {
             command.args(["--suite", "ours"]);
         }
@@ -211,6 +215,18 @@ fn a_recipe_is_carried_out_with_packages_of_another_archive() {
         assert!(layout.join("blobs/sha256").join(entry.expect("there").file_name()).exists());
     }
 
+    // What was made is what the next one begins with.
+    let [next_recipe, next] = ["next.toml", "next.tar"].map(|name| t.path(name));
+    fs::write(&next_recipe, "hostname = \"next\"\nscript = \"next.sh\"\n").expect("written");
+    fs::write(t.path("next.sh"), "#!/bin/sh -e\ncat /usr/share/hello >/etc/next\n").expect("written");
+    let mut command =
+        t.command(&[], &["--from-tar", text(&tar), "--recipe", text(&next_recipe), "--output", text(&next)]);
+    let finished = run(&mut command, LIMIT);
+    assert!(finished.status.success(), "{}", finished.stderr);
+    assert_eq!(extract(&next, "etc/next"), "hello\n");
+    assert_eq!(extract(&next, "etc/hostname"), "next\n");
+    assert_eq!(extract(&next, "home/admin/.ssh/authorized_keys"), "ssh-ed25519 AAAA a key\n");
+
     // The same by --locked from another mirror: sources.list names what the lock file names.
     let lock = text(&t.path("made.lock")).to_owned();
     let again = t.path("again.tar");
@@ -233,7 +249,9 @@ fn what_is_wrong_with_an_archive_is_told() {
     let said = t.fails(&["--include", "helo"]);
     assert!(said.contains("near: hello"), "{said}");
     let said = t.fails(&["--include", "left,right"]);
-    assert!(said.contains("left") && said.contains("right (>= 2)"), "{said}");
+    assert!(said.contains("left needs nothing-left, but nothing-left conflicts with right"), "{said}");
+    let said = t.fails(&["--include", "newer"]);
+    assert!(said.contains("newer needs right (>= 2), but right has version 1"), "{said}");
     let said = t.fails(&["--include", "nothing-left,right"]);
     assert!(said.contains("nothing-left conflicts with right"), "{said}");
 }

@@ -65,7 +65,11 @@ pub(super) fn prepare(
 }
 
 /// What the guest needs in a system that was made elsewhere.
-pub(super) fn prepare_existing(tree: &mut Tree, spool: &Spool, epoch: i64) -> io::Result<()> {
+pub(super) fn prepare_existing(tree: &mut Tree, hostname: Option<&str>, spool: &Spool, epoch: i64) -> io::Result<()> {
+    if let Some(name) = hostname {
+        let name = Kind::File(spool.put(format!("{name}\n").as_bytes())?);
+        tree.insert(b"etc/hostname", Inode::new(name, 0o644, epoch));
+    }
     for name in ["dev", "proc", "sys", "tmp"] {
         if tree.get(name.as_bytes()).is_none() {
             let mode = if name == "tmp" { 0o1777 } else { 0o755 };

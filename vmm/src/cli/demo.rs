@@ -33,7 +33,7 @@ pub fn prepare(args: &RunArgs, source: &mut BootSource) -> Result<Option<DiskCon
 fn prepare_debian(suite: &str, args: &RunArgs, cache: &Cache, source: &mut BootSource) -> Result<DiskConfig, Failure> {
     let mut options = BuildOptions::new(suite, cache.named("build"));
     options.archive.mirrors.extend(args.mirror.clone());
-    options.hostname = suite.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    options.hostname = Some(suite.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
     let runner = ChildRunner { engine: args.engine };
     let guest = images::ready::guest(&options, cache, &runner, &ProgressLine::new())
         .map_err(|e| Failure::backend(explain(&e)))?;

@@ -193,7 +193,7 @@ fn options(args: &BuildOptionArgs, cache: &Cache) -> Result<BuildOptions, Failur
     let include = [both(&args.include, &recipe.include), recipe.needed_packages()].concat();
     options.request = Request { variant, include, exclude: both(&args.exclude, &recipe.exclude) };
     options.epoch = args.epoch;
-    options.hostname = first(&args.hostname, &recipe.hostname, "localhost");
+    options.hostname = args.hostname.clone().or_else(|| recipe.hostname.clone());
     options.kernel.clone_from(&args.build_kernel);
     options.cpus = args.cpus;
     options.timeout = args.timeout;
