@@ -217,7 +217,7 @@ fn a_disk_grows_when_it_boots(lock: &Lock, cache: &Cache, disk: &Path) {
         guest.arg("--kernel").arg(&kernel).arg("--initrd").arg(&initrd).arg("--disk").arg(disk);
         let mut guest = start(guest.args(["--append", "console=ttyAMA0 root=LABEL=root rw"]));
         let shown = guest.expect("root@localhost:~#", BOOT_LIMIT);
-        let line = "stat -f -c %b:%S: /; cat /sys/class/block/vda2/size; sync; echo E''ND; sleep 1; echo o >/proc/sysrq-trigger";
+        let line = "echo; stat -f -c %b:%S: /; cat /sys/class/block/vda2/size; sync; echo E''ND; sleep 1; echo o >/proc/sysrq-trigger";
         guest.send(&format!("{line}\n"));
         let told = guest.expect("END", BOOT_LIMIT);
         let finished = guest.finish(BOOT_LIMIT);
