@@ -6,13 +6,16 @@
 pub mod config;
 pub mod host;
 pub mod msix;
+mod shadow;
 pub mod spec;
 
 pub use config::{ConfigSpace, Identity};
 pub use host::{PciHost, PciWindow};
 pub use msix::Msix;
+pub use shadow::ConfigMemory;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -35,6 +38,12 @@ pub trait PciFunction: Send + Sync {
     fn read_config(&self, offset: u16, size: u8) -> u32;
     /// Writes `size` (1, 2 or 4) bytes of the configuration space at `offset`, which is aligned and below 4096.
     fn write_config(&self, offset: u16, size: u8, value: u32);
+    /// All of the configuration space; of one that is not plain, without the effects that reading has.
+    fn config_bytes(&self) -> Vec<u8>;
+    /// Reading the configuration space has no effect now, and only writes to it change it.
+    fn is_plain(&self) -> bool;
+    /// `lost` is called around each event, other than writes to the configuration space, that ends that.
+    fn when_not_plain(&self, lost: Arc<dyn Fn() + Send + Sync>);
     /// Where its BARs answer.
     fn decoded(&self) -> Decoded;
     /// Reads `size` (1, 2, 4 or 8) bytes at `offset` behind BAR `bar`.

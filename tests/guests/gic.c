@@ -71,7 +71,7 @@ int main(void) {
     // Priority order among SPIs made pending while masked.
     irq_off();
     taken = 0;
-    u32 ids[4] = {200, 201, 202, 203};
+    u32 ids[4] = {90, 91, 92, 93};
     u8 prios[4] = {0xa0, 0x40, 0xc0, 0x40};
     for (int i = 0; i < 4; i++) {
         gic_enable(0, ids[i], prios[i], 1);
@@ -79,47 +79,47 @@ int main(void) {
         pend(ids[i]);
     }
     settle();
-    check_eq(read_icc(ICC_HPPIR1), 201, "HPPIR: highest priority, lowest number");
+    check_eq(read_icc(ICC_HPPIR1), 91, "HPPIR: highest priority, lowest number");
     irq_on();
     settle();
     check_eq(taken, 4, "four SPIs");
-    check_eq(order[0] << 24 | order[1] << 16 | order[2] << 8 | order[3], 201u << 24 | 203u << 16 | 200u << 8 | 202u, "priority order");
+    check_eq(order[0] << 24 | order[1] << 16 | order[2] << 8 | order[3], 91u << 24 | 93u << 16 | 90u << 8 | 92u, "priority order");
 
     // Preemption: a higher priority interrupts the handler, an equal one does not.
     taken = deepest = 0;
-    raise_inside = 201;
-    pend(200);
+    raise_inside = 91;
+    pend(90);
     settle();
     check_eq(taken, 2, "preemption: both taken");
     check_eq(deepest, 2, "preemption: nested");
-    check_eq(order[1], 201, "preemption: second");
+    check_eq(order[1], 91, "preemption: second");
     taken = deepest = 0;
-    raise_inside = 203;
-    pend(201);
+    raise_inside = 93;
+    pend(91);
     settle();
     check_eq(taken, 2, "equal priority: both taken");
     check_eq(deepest, 1, "equal priority: not nested");
     // The binary point leaves bits [7:n] for preemption.
     write_icc(7, ICC_BPR1);
     taken = deepest = 0;
-    raise_inside = 201;
-    pend(200);
+    raise_inside = 91;
+    pend(90);
     settle();
     check_eq(deepest, 2, "BPR 7: the top bit still preempts");
-    gic_enable(0, 200, 0x60, 1);
+    gic_enable(0, 90, 0x60, 1);
     taken = deepest = 0;
-    raise_inside = 201;
-    pend(200);
+    raise_inside = 91;
+    pend(90);
     settle();
     check_eq(deepest, 1, "BPR 7: no preemption below the top bit");
-    gic_enable(0, 200, 0xa0, 1);
+    gic_enable(0, 90, 0xa0, 1);
     write_icc(0, ICC_BPR1);
 
     // Priority mask.
     taken = 0;
     write_icc(0x80, ICC_PMR);
     isb();
-    pend(200);
+    pend(90);
     settle();
     check_eq(taken, 0, "masked by PMR");
     write_icc(0xf8, ICC_PMR);
@@ -131,13 +131,13 @@ int main(void) {
     irq_off();
     write_icc(2, ICC_CTLR);
     isb();
-    pend(200);
+    pend(90);
     settle();
     u64 iar = read_icc(ICC_IAR1);
-    check_eq(iar, 200, "acknowledged by hand");
+    check_eq(iar, 90, "acknowledged by hand");
     check_eq(read_icc(ICC_RPR), 0xa0, "running priority");
-    check_eq(mmio32(GICD + 0x300 + 4 * (200 / 32)) >> 200 % 32 & 1, 1, "active");
-    pend(200);
+    check_eq(mmio32(GICD + 0x300 + 4 * (90 / 32)) >> 90 % 32 & 1, 1, "active");
+    pend(90);
     settle();
     write_icc(iar, ICC_EOIR1);
     isb();
@@ -146,7 +146,7 @@ int main(void) {
     write_icc(iar, ICC_DIR);
     isb();
     settle();
-    check_eq(read_icc(ICC_HPPIR1), 200, "signalled again after DIR");
+    check_eq(read_icc(ICC_HPPIR1), 90, "signalled again after DIR");
     iar = read_icc(ICC_IAR1);
     write_icc(iar, ICC_EOIR1);
     write_icc(iar, ICC_DIR);
@@ -154,8 +154,8 @@ int main(void) {
     isb();
 
     // A PPI's and SPI's state by registers.
-    mmio32(GICD + 0x280 + 4 * (200 / 32)) = 1u << 200 % 32;
-    check_eq(mmio32(GICD + 0x200 + 4 * (200 / 32)) >> 200 % 32 & 1, 0, "ICPENDR");
-    check_eq(mmio8(GICD + 0x400 + 200), 0xa0, "IPRIORITYR by byte");
+    mmio32(GICD + 0x280 + 4 * (90 / 32)) = 1u << 90 % 32;
+    check_eq(mmio32(GICD + 0x200 + 4 * (90 / 32)) >> 90 % 32 & 1, 0, "ICPENDR");
+    check_eq(mmio8(GICD + 0x400 + 90), 0xa0, "IPRIORITYR by byte");
     finish();
 }

@@ -104,3 +104,17 @@ fn from_the_translator_to_the_interpreter_and_back() {
     saved_and_continued("jit", "interp", 1, point_count(1));
     saved_and_continued("interp", "jit", 1, point_count(1));
 }
+
+#[test]
+fn at_a_mark_that_the_guest_prints() {
+    const TEXT: &str = "  /bin/busybox";
+    let file = tempfile::NamedTempFile::new().expect("a file for the state");
+    let on = format!("{TEXT}:{}", file.path().display());
+    let first = run(command("jit", 2).args(["--save-on", &on]), BOOT_LIMIT);
+    ended(&first, "the first half");
+    assert!(first.stdout.contains(TEXT) && !first.stdout.contains("reboot: Power down"), "{}", first.stdout);
+    let second = run(command("jit", 2).arg("--load").arg(file.path()), BOOT_LIMIT);
+    ended(&second, "the second half");
+    assert!(!second.stdout.contains(TEXT) && second.stdout.contains("reboot: Power down"), "{}", second.stdout);
+    assert_eq!(format!("{}{}", first.stdout, second.stdout).matches("  -\n").count(), 3, "{}", second.stdout);
+}

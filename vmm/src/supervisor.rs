@@ -37,6 +37,8 @@ pub enum Event {
     Signal(Request),
     /// The host has no room for what the guest writes to this disk.
     DiskFull(PathBuf),
+    /// The guest printed what `--save-on` waits for.
+    Marked,
 }
 
 /// Why the run ended.
@@ -63,6 +65,8 @@ pub struct Policy {
     pub timeout: Option<Duration>,
     /// `--save-after`.
     pub save_after: Option<SaveAfter>,
+    /// The file of `--save-on`.
+    pub save_on: Option<PathBuf>,
 }
 
 /// Supervises one machine.
@@ -105,12 +109,16 @@ impl<'a> Supervisor<'a> {
                     self.machine.resume();
                     continue;
                 }
-                Err(RecvTimeoutError::Timeout) if save.is_some() && deadline == save => return self.save(),
+                Err(RecvTimeoutError::Timeout) if save.is_some() && deadline == save => {
+                    let file = self.policy.save_after.as_ref().map(|save| save.file.clone());
+                    return self.save(&file.unwrap_or_default());
+                }
                 Err(RecvTimeoutError::Timeout) => return Ok(self.timed_out()),
                 Err(RecvTimeoutError::Disconnected) => return Err(Failure::internal("all event sources are gone")),
             };
             let end = match event {
                 Event::Stopped(stopped) => self.stopped(stopped)?,
+                Event::Marked => Some(self.save(&self.policy.save_on.clone().unwrap_or_default())?),
                 Event::Signal(Request::Report) => self.report(),
                 Event::Signal(Request::End(signal)) => Some(End::new(ExitStatus::Signal(signal), "signal")),
                 Event::DiskFull(path) => self.disk_full(&path)?,
@@ -144,11 +152,10 @@ impl<'a> Supervisor<'a> {
         End::new(ExitStatus::Timeout, "timeout")
     }
 
-    fn save(&self) -> Result<End, Failure> {
-        let path = self.policy.save_after.as_ref().map(|save| save.file.clone()).unwrap_or_default();
+    fn save(&self, path: &Path) -> Result<End, Failure> {
         self.machine.pause()?;
-        let file =
-            File::create(&path).map_err(|e| Failure::backend(format!("--save-after {}: {e}", path.display())))?;
+        let file = File::create(path)
+            .map_err(|e| Failure::backend(format!("the machine is not saved: {}: {e}", path.display())))?;
         self.machine.save(BufWriter::new(file))?;
         Ok(End::new(ExitStatus::Success, "saved"))
     }

@@ -134,6 +134,11 @@ impl ConfigSpace {
         self.bytes.clone_from(&self.initial);
     }
 
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// `size` bytes at `at` as a number; zeros beyond the end.
     pub fn read(&self, at: usize, size: u8) -> u32 {
         let bytes = self.bytes.iter().skip(at).take(usize::from(size.min(4)));

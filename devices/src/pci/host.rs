@@ -4,13 +4,14 @@
 //! of a PC does; the guest takes no abort.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use serde_json::{Map, Value};
 
 use super::config::{ConfigSpace, Identity, SavedConfig};
+use super::shadow::Shadow;
 use super::spec::{CONFIG_LEN, DEVICES};
-use super::{Decoded, PciFunction};
+use super::{ConfigMemory, Decoded, PciFunction};
 use crate::bus::{AccessError, MmioDevice};
 use crate::lock;
 use crate::state::{self, StateError};
@@ -42,6 +43,8 @@ pub struct PciHost {
     functions: Vec<Arc<dyn PciFunction>>,
     /// Decoded BARs, sorted.
     routes: RwLock<Vec<Route>>,
+    /// Once software reads configuration space as memory.
+    shadow: OnceLock<Shadow>,
 }
 
 /// A window of guest physical addresses that the bridge decodes for memory.
@@ -58,7 +61,32 @@ impl PciHost {
     /// A bridge with `functions` as devices 1, 2 and so on; those beyond [`MAX_FUNCTIONS`](Self::MAX_FUNCTIONS) have no
     /// device number and are never reached.
     pub fn new(functions: Vec<Arc<dyn PciFunction>>) -> Arc<PciHost> {
-        Arc::new(PciHost { bridge: Mutex::new(ConfigSpace::new(BRIDGE)), functions, routes: RwLock::default() })
+        let bridge = Mutex::new(ConfigSpace::new(BRIDGE));
+        Arc::new(PciHost { bridge, functions, routes: RwLock::default(), shadow: OnceLock::new() })
+    }
+
+    /// Software reads configuration space in `memory` from now on, whenever it can.
+    pub fn connect_memory(self: &Arc<Self>, memory: Arc<dyn ConfigMemory>) {
+        self.shadow.get_or_init(|| Shadow::new(memory));
+        let host = Arc::downgrade(self);
+        let lost: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
+            if let Some(host) = host.upgrade() {
+                host.shadow.get().into_iter().for_each(Shadow::withdraw);
+            }
+        });
+        self.functions.iter().for_each(|function| function.when_not_plain(Arc::clone(&lost)));
+        self.show(None);
+    }
+
+    /// The configuration space of this device, or of all, may have changed.
+    fn show(&self, device: Option<usize>) {
+        let Some(shadow) = self.shadow.get() else { return };
+        let bytes = |device| match self.function(device) {
+            Some(function) => function.config_bytes(),
+            None => lock(&self.bridge).bytes().to_vec(),
+        };
+        let last = self.functions.len().min(Self::MAX_FUNCTIONS);
+        shadow.update(device, last, bytes, || self.functions.iter().all(|function| function.is_plain()));
     }
 
     /// Requester ID of function `index` (0 is the first beside the bridge).
@@ -99,8 +127,9 @@ impl PciHost {
                 function.write_config(register, size, value);
                 self.route(device - 1);
             }
-            _ => {}
+            _ => return,
         }
+        self.show(Some(device));
     }
 
     /// The BARs of function `slot` may have moved.
@@ -169,6 +198,7 @@ impl MmioDevice for Ecam {
         lock(&self.0.bridge).reset();
         self.0.functions.iter().for_each(|function| function.reset());
         self.0.route_all();
+        self.0.show(None);
     }
 
     fn pause(&self) {
@@ -207,6 +237,7 @@ impl MmioDevice for Ecam {
             lock(&self.0.bridge).load(&bridge);
         }
         self.0.route_all();
+        self.0.show(None);
         loaded
     }
 }

@@ -1,6 +1,8 @@
 //! The PCI transport (VIRTIO 1.2 section 4.1): a PCI function with the virtio structures behind one BAR and MSI-X behind
 //! another; INTx where software does not enable MSI-X. No legacy interface.
 
+#[cfg(test)]
+mod shadow_tests;
 mod signals;
 mod spec;
 #[cfg(test)]
@@ -286,6 +288,23 @@ impl PciFunction for VirtioPci {
         lock(&self.config).write(offset, size, value);
         self.after_config_write(offset, size);
         self.place_bells();
+    }
+
+    fn config_bytes(&self) -> Vec<u8> {
+        let mut config = lock(&self.config);
+        config.set_status(pci::STATUS_INTERRUPT, self.signals.intx_level());
+        config.bytes().to_vec()
+    }
+
+    fn is_plain(&self) -> bool {
+        let config = lock(&self.config);
+        // A window that shows nothing reads as zeros.
+        let (_, _, window) = access_window(&config, self.places.access);
+        window.is_none() && config.read(self.places.access + 16, 4) == 0 && !self.signals.intx_level()
+    }
+
+    fn when_not_plain(&self, lost: Arc<dyn Fn() + Send + Sync>) {
+        self.signals.when_intx_changes(lost);
     }
 
     fn decoded(&self) -> Decoded {

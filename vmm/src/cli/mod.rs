@@ -28,6 +28,7 @@ use devices::virtio::fs::FsOptions;
 use devices::virtio::vsock::VsockOptions;
 
 use crate::console::ConsoleKind;
+use crate::console::mark::Mark;
 use crate::console::terminal;
 use crate::exit::ExitStatus;
 use crate::machine::net::NetConfig;
@@ -250,6 +251,9 @@ pub struct RunArgs {
     /// Save the machine into FILE after SECS, and end (for tests of saved state)
     #[arg(long, value_name = "SECS:FILE", value_parser = parse_save, hide = true)]
     pub save_after: Option<SaveAfter>,
+    /// Save the machine into FILE when the guest's serial port has printed TEXT, and end
+    #[arg(long, value_name = "TEXT:FILE", value_parser = parse_save_on, conflicts_with = "save_after", hide = true)]
+    pub save_on: Option<SaveOn>,
     /// Continue the machine saved in FILE; all other options as when it was saved
     #[arg(long, value_name = "FILE", hide = true)]
     pub load: Option<PathBuf>,
@@ -261,6 +265,15 @@ pub struct SaveAfter {
     /// How long the machine runs first.
     pub after: Duration,
     /// Where it is saved to.
+    pub file: PathBuf,
+}
+
+/// `--save-on`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SaveOn {
+    /// What the guest prints.
+    pub text: String,
+    /// Where the machine is saved to.
     pub file: PathBuf,
 }
 
@@ -276,6 +289,16 @@ fn parse_guest(text: &str) -> Result<String, String> {
 fn parse_save(text: &str) -> Result<SaveAfter, String> {
     let (seconds, file) = text.split_once(':').ok_or("expected SECS:FILE")?;
     Ok(SaveAfter { after: parse_seconds(seconds)?, file: file.into() })
+}
+
+/// The text may have colons, the name of the file has none.
+fn parse_save_on(text: &str) -> Result<SaveOn, String> {
+    match text.rsplit_once(':') {
+        Some((text, file)) if !file.is_empty() && (1..=Mark::LONGEST).contains(&text.len()) => {
+            Ok(SaveOn { text: text.to_owned(), file: file.into() })
+        }
+        _ => Err(format!("expected TEXT:FILE, the text of 1 to {} bytes", Mark::LONGEST)),
+    }
 }
 
 fn parse_port(text: &str) -> Result<PortOptions, String> {

@@ -67,12 +67,21 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
     let from_disks = events.clone();
     let full = move |path: &std::path::Path| drop(from_disks.send(Event::DiskFull(path.to_owned())));
     machine.board().full_disks.set(Box::new(full));
+    if let Some(save) = &args.save_on {
+        let from_guest = events.clone();
+        line.mark.wait_for(&save.text, Box::new(move || drop(from_guest.send(Event::Marked))));
+    }
     let from_signals = events.clone();
     signals::spawn(move |request| drop(from_signals.send(Event::Signal(request))))
         .map_err(|e| Failure::backend(format!("no signal handling: {e}")))?;
     // Everything that can be wrong with the options has been said: now the terminal becomes raw.
     let console = Console::open(&args.console, &line, Arc::new(move |event| drop(events.send(Event::Console(event)))))?;
-    let policy = Policy { no_reboot: args.no_reboot, timeout: args.timeout, save_after: args.save_after.clone() };
+    let policy = Policy {
+        no_reboot: args.no_reboot,
+        timeout: args.timeout,
+        save_after: args.save_after.clone(),
+        save_on: args.save_on.as_ref().map(|save| save.file.clone()),
+    };
     let end = Supervisor::new(&mut machine, queue, Arc::clone(&line.output), policy).run();
     let stats = args.stats.map(|form| (form, machine.stats()));
     // The console first: a vCPU that waits for room in its queue is freed by it.

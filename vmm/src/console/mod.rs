@@ -7,6 +7,7 @@ pub mod backend;
 pub mod escape;
 pub mod fatal;
 pub mod input;
+pub mod mark;
 pub mod monitor;
 pub mod output;
 pub mod terminal;
@@ -16,6 +17,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use input::InputQueue;
+use mark::Mark;
 use output::OutputQueue;
 
 /// The two ends of the serial line.
@@ -25,6 +27,8 @@ pub struct SerialLine {
     pub output: Arc<OutputQueue>,
     /// To the guest.
     pub input: Arc<InputQueue>,
+    /// Words that the guest is waited for to print.
+    pub mark: Arc<Mark>,
 }
 
 /// `--console`: where the guest's PL011 is connected to.

@@ -25,6 +25,7 @@ use crate::cli::translator::TranslatorArgs;
 use crate::exit::Failure;
 use crate::machine::interrupts::InterruptController;
 use crate::machine::ram::GuestRam;
+use crate::machine::stolen_time::Records;
 use crate::sandbox;
 
 /// The engine for `--engine`; `translator`: how the translator is to work, should it be that.
@@ -114,6 +115,10 @@ pub trait Vm: Send + Sync {
     /// Devices and guest RAM of a saved machine are in place: what the engine keeps in RAM is read. No vCPU runs.
     fn adopt_ram(&self) -> Result<(), Failure> {
         Ok(())
+    }
+    /// Records of stolen time that the engine counts in, if it does.
+    fn stolen_time(&self) -> Option<Arc<dyn Records>> {
+        None
     }
     /// Guest RAM was rewritten behind the vCPUs' back; none of them runs.
     fn forget_code(&self);

@@ -19,6 +19,7 @@ use super::interrupts::{Emulated, InterruptController, Window};
 use super::layout;
 use super::psci::{self, Outcome, Psci};
 use super::ram::GuestRam;
+use super::stolen_time::{Still, StolenTime};
 use super::vcpus::Command;
 use super::virtio::{FullDisks, Transport, VirtioConfig};
 use crate::console::SerialLine;
@@ -99,11 +100,13 @@ impl Board {
             }
         }));
         let mut bus = Bus::new();
-        let devices: [Window; 4] = [
+        let records = vm.stolen_time().unwrap_or_else(|| Arc::new(Still::new(vcpus)));
+        let devices: [Window; 5] = [
             (layout::UART, layout::PAGE, Arc::clone(&uart) as Arc<dyn MmioDevice>),
             (layout::RTC, layout::PAGE, rtc),
             (layout::GPIO, layout::PAGE, Arc::clone(&gpio) as Arc<dyn MmioDevice>),
             (layout::PVPANIC, layout::PAGE, pvpanic),
+            (layout::PVTIME, layout::PVTIME_LEN, StolenTime::new(vcpus, records)),
         ];
         for (base, length, device) in interrupts.windows().into_iter().chain(devices) {
             bus.insert(base, length, device).map_err(|e| defect(&e))?;
@@ -261,6 +264,7 @@ impl CharSink for UartSink {
         let vcpu = CURRENT_VCPU.with(Cell::get);
         lock(&self.watch).output(vcpu, bytes, &|| self.vm.returns_to_el0());
         self.line.output.push(bytes);
+        self.line.mark.look_at(bytes);
     }
 
     fn input_wanted(&self) {

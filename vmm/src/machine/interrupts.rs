@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use devices::pci::MsiSink;
+use devices::pci::{ConfigMemory, MsiSink};
 use devices::virtio::KernelDoorbells;
 use devices::{CpuInterfaceSink, Gic, IrqLine, Its, MmioDevice};
 
@@ -22,6 +22,12 @@ pub trait InterruptController: Send + Sync {
     fn its(&self) -> Option<(Window, Arc<dyn MsiSink>)>;
     /// The kernel, if it can ring doorbells of devices.
     fn doorbells(&self) -> Option<Arc<dyn KernelDoorbells>> {
+        None
+    }
+    /// Memory for the reads of a bridge's configuration space (ECAM) at `address` with `functions` functions, if the kernel
+    /// can show it.
+    fn config_memory(&self, address: u64, functions: usize) -> Option<Arc<dyn ConfigMemory>> {
+        let _ = (address, functions);
         None
     }
     /// What is pending and active, in words.

@@ -12,6 +12,12 @@ pub const UART: u64 = 0x0900_0000;
 pub const RTC: u64 = 0x0901_0000;
 /// PL061 GPIO with the power button.
 pub const GPIO: u64 = 0x0903_0000;
+/// Records of stolen time, one for each vCPU.
+pub const PVTIME: u64 = 0x090a_0000;
+/// Bytes of that window: a page of any host.
+pub const PVTIME_LEN: u64 = 0x1_0000;
+/// Bytes of a record.
+pub const PVTIME_RECORD: u64 = 64;
 /// virtio-mmio transports, one after the other.
 pub const VIRTIO: u64 = 0x0a00_0000;
 /// Window of one of them.
@@ -49,8 +55,9 @@ pub const PCIE_SPIS: [u32; 4] = [3, 4, 5, 6];
 pub const GPIO_SPI: u32 = 7;
 /// SPI of the first virtio-mmio transport; the others follow.
 pub const VIRTIO_SPI: u32 = 16;
-/// SPIs that the distributor has: INTIDs 32 to 255.
-pub const SPIS: usize = 224;
+/// SPIs that the distributor has: INTIDs 32 to 95, the fewest that hold those above. An operating system writes registers for
+/// each one at its start.
+pub const SPIS: usize = 64;
 /// PPI of the performance monitors as the device tree counts (INTID 23).
 pub const PMU_PPI: u32 = 7;
 

@@ -11,6 +11,7 @@ pub mod net;
 pub mod psci;
 pub mod ram;
 pub mod saved;
+pub mod stolen_time;
 pub mod vcpus;
 pub mod virtio;
 

@@ -318,7 +318,11 @@ fn build_pci(
         }
         functions.push(function);
     }
+    let count = functions.len();
     let host = PciHost::new(functions);
+    if let Some(memory) = interrupts.config_memory(layout::PCIE_ECAM, count) {
+        host.connect_memory(memory);
+    }
     insert(bus, layout::PCIE_ECAM, BUS_LEN, host.ecam())?;
     for (base, len) in [
         (layout::PCIE_MMIO32, layout::PCIE_MMIO32_LEN),

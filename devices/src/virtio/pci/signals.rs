@@ -1,7 +1,7 @@
 //! How a PCI function interrupts: by a message for each queue, or by the ISR status and the INTA wire.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,8 @@ pub(super) struct Signals {
     vectors: u16,
     intx: IrqLine,
     isr: Mutex<Isr>,
+    /// Called around what asserts INTA.
+    intx_changes: OnceLock<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// The ISR status, and the wire that follows from it.
@@ -46,7 +48,8 @@ impl Signals {
         let none = || AtomicU16::new(spec::NO_VECTOR);
         let vectors = msix.vectors();
         let queues = (0..queues).map(|_| none()).collect();
-        Signals { msix, queues, configuration: none(), vectors, intx, isr: Mutex::default() }
+        let (isr, intx_changes) = (Mutex::default(), OnceLock::new());
+        Signals { msix, queues, configuration: none(), vectors, intx, isr, intx_changes }
     }
 
     /// A vector that exists, or none.
@@ -86,6 +89,24 @@ impl Signals {
     /// Whether INTA is to be asserted, were it not disabled.
     pub(super) fn intx_level(&self) -> bool {
         lock(&self.isr).bits != 0 && !self.msix.enabled()
+    }
+
+    /// Has `hook` called before and after the device asserts INTA.
+    pub(super) fn when_intx_changes(&self, hook: Arc<dyn Fn() + Send + Sync>) {
+        // A function is connected once.
+        let _ = self.intx_changes.set(hook);
+    }
+
+    /// The device asserts INTA, unless messages are enabled. Nobody holds the lock of the ISR status.
+    fn assert(&self, bits: u8) {
+        if let Some(hook) = self.intx_changes.get().filter(|_| !self.msix.enabled()) {
+            hook();
+        }
+        self.update(|isr| isr.bits |= bits);
+        // Messages may have been disabled meanwhile.
+        if let Some(hook) = self.intx_changes.get().filter(|_| self.intx_level()) {
+            hook();
+        }
     }
 
     fn update<T>(&self, change: impl FnOnce(&mut Isr) -> T) -> T {
@@ -145,13 +166,13 @@ impl Interrupts for Signals {
         if self.msix.enabled() {
             self.msix.signal(self.queue_vector(index));
         } else {
-            self.update(|isr| isr.bits |= spec::ISR_QUEUE);
+            self.assert(spec::ISR_QUEUE);
         }
     }
 
     fn configuration(&self) {
         // The driver may look at the ISR status whatever it uses (4.1.5.3).
-        self.update(|isr| isr.bits |= spec::ISR_CONFIGURATION);
+        self.assert(spec::ISR_CONFIGURATION);
         self.msix.signal(self.configuration_vector());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use devices::pci::MsiSink;
+use devices::pci::{ConfigMemory, MsiSink};
 use devices::virtio::KernelDoorbells;
 use devices::{AccessError, InterruptSink, IrqLine, MmioDevice, StateError, state};
 use kvm_bindings::*;
@@ -64,7 +64,8 @@ impl KernelGic {
         address(&gic, KVM_VGIC_V3_ADDR_TYPE_DIST, layout::GICD)?;
         address(&gic, KVM_VGIC_V3_ADDR_TYPE_REDIST, layout::GICR)?;
         let lines = layout::SPIS as u32 + 32;
-        set(&gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &lines).map_err(|e| refused("not with 256 interrupts", &e))?;
+        set(&gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &lines)
+            .map_err(|e| refused(&format!("not with {lines} interrupts"), &e))?;
         let mut its = None;
         if setup.lpis {
             let device = make(kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_ITS)
@@ -230,6 +231,10 @@ impl InterruptController for Controller {
 
     fn doorbells(&self) -> Option<Arc<dyn KernelDoorbells>> {
         self.vm.fd.check_extension(Cap::Ioeventfd).then(|| Arc::new(super::doorbells::Ioeventfd::new(&self.vm.fd)) as _)
+    }
+
+    fn config_memory(&self, address: u64, functions: usize) -> Option<Arc<dyn ConfigMemory>> {
+        super::config_memory::ConfigPages::new(&self.vm.fd, address, functions).map(|pages| Arc::new(pages) as _)
     }
 
     fn report(&self) -> String {

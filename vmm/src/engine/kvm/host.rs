@@ -16,16 +16,24 @@ use super::gic::KernelGic;
 use super::kick::{self, Kick};
 use super::options::CpuOptions;
 use super::registers;
+use super::stolen_time::KernelRecords;
 use super::vcpu::KvmVcpu;
 use crate::engine::{Engine, Setup, Vcpu, Vm};
 use crate::exit::Failure;
 use crate::machine::interrupts::InterruptController;
 use crate::machine::layout;
 use crate::machine::ram::GuestRam;
+use crate::machine::stolen_time::Records;
 use crate::sandbox::Needs;
 
 /// Guest physical address bits that the board needs: its last window ends at 1 TiB.
 const BOARD_BITS: i32 = 40;
+
+/// The memory slot of PCI configuration space; guest RAM has those below.
+pub(super) const CONFIG_SLOT: u32 = 16;
+
+/// The memory slot of the records of stolen time.
+pub(super) const STOLEN_TIME_SLOT: u32 = 17;
 
 /// Capabilities without which there is no machine, and what each is for.
 const NEEDED: [(Cap, &str); 6] = [
@@ -181,8 +189,10 @@ impl Engine for Kvm {
         let nisv = kvm_enable_cap { cap: KVM_CAP_ARM_NISV_TO_USER, ..kvm_enable_cap::default() };
         let _ = fd.enable_cap(&nisv);
         let gic = KernelGic::new(&fd, &setup)?;
+        let stolen_time = KernelRecords::new(&fd)?;
         Ok(Arc::new(Handle(Arc::new(KvmVm {
             gic,
+            stolen_time,
             kicks: (0..setup.vcpus).map(|_| Arc::default()).collect(),
             created: AtomicUsize::new(0),
             quiet: Mutex::new(()),
@@ -224,6 +234,8 @@ struct Time {
 pub(super) struct KvmVm {
     pub(super) fd: Arc<VmFd>,
     pub(super) gic: Arc<KernelGic>,
+    /// None if the kernel does not count it.
+    stolen_time: Option<Arc<KernelRecords>>,
     /// One per vCPU.
     kicks: Vec<Arc<Kick>>,
     /// vCPUs made so far.
@@ -281,6 +293,9 @@ impl Vm for Handle {
             .fd
             .create_vcpu(index as u64)
             .map_err(|e| kvm_error(&format!("the kernel makes no vCPU {index}; use fewer --cpus"), &e))?;
+        if vm.stolen_time.is_some() {
+            KernelRecords::connect(&fd, index)?;
+        }
         let kick = vm.kicks.get(index).ok_or_else(|| Failure::internal(format!("no vCPU {index}")))?;
         let vcpu = KvmVcpu::new(index, fd, kick, Arc::clone(vm), outside)?;
         if vm.created.fetch_add(1, Ordering::SeqCst) + 1 == vm.setup.vcpus {
@@ -328,6 +343,10 @@ impl Vm for Handle {
     fn adopt_ram(&self) -> Result<(), Failure> {
         let _quiet = self.0.quiet();
         self.0.gic.adopt_ram().map_err(Failure::usage)
+    }
+
+    fn stolen_time(&self) -> Option<Arc<dyn Records>> {
+        self.0.stolen_time.clone().map(|records| records as _)
     }
 
     fn forget_code(&self) {}

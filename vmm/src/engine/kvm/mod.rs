@@ -2,11 +2,13 @@
 //!
 //! `host` opens `/dev/kvm` and makes the virtual machine, `vcpu` runs a vCPU and serves its exits, `assist` executes the
 //! device accesses that the hardware does not describe, `gic` and `its` are the kernel's interrupt controller, `doorbells` has the kernel
-//! take virtio's, `kick` interrupts a vCPU, `state` saves and loads it in the form of the emulated engines. `registers` and `gic_state` are plain data and
+//! take virtio's, `config_memory` has the guest read PCI configuration space without an exit, `stolen_time` has it count what vCPUs wait for, `kick` interrupts a vCPU, `state` saves and loads it in the form of the emulated engines. `registers` and `gic_state` are plain data and
 //! are tested on every host.
 
 #[cfg(target_arch = "aarch64")] // all of these talk to the kernel
 mod assist;
+#[cfg(target_arch = "aarch64")]
+mod config_memory;
 #[cfg(target_arch = "aarch64")]
 mod doorbells;
 #[cfg(target_arch = "aarch64")]
@@ -22,6 +24,8 @@ mod options;
 mod registers;
 #[cfg(target_arch = "aarch64")]
 mod state;
+#[cfg(target_arch = "aarch64")]
+mod stolen_time;
 #[cfg(target_arch = "aarch64")]
 mod sve;
 #[cfg(target_arch = "aarch64")]
