@@ -60,6 +60,7 @@ void check_eq_at(u64 got, u64 want, const char *what, const char *file, int line
         print("\n");
     }
 }
+u64 failures_so_far(void) { return failed; }
 void finish(void) {
     print("RESULT passed=");
     print_dec(passed);

@@ -33,6 +33,7 @@ void check_at(int ok, const char *what, const char *file, int line);
 void check_eq_at(u64 got, u64 want, const char *what, const char *file, int line);
 #define check(cond, what) check_at(!!(cond), what, __FILE__, __LINE__)
 #define check_eq(got, want, what) check_eq_at((u64)(got), (u64)(want), what, __FILE__, __LINE__)
+u64 failures_so_far(void);
 void finish(void) __attribute__((noreturn));
 
 // Exceptions. The handler runs with the frame; the default one records the exception and skips the instruction.

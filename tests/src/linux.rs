@@ -74,7 +74,12 @@ impl Shell {
         Shell::prompted(guest_options(&mut command, guest, 1, "256M", append).args(options))
     }
 
-    fn prompted(command: &mut Command) -> Shell {
+    /// Starts a guest that comes to a prompt by itself.
+    ///
+    /// # Panics
+    /// When the prompt does not come in time.
+    #[must_use]
+    pub fn prompted(command: &mut Command) -> Shell {
         let mut vmm = start(command);
         let boot = vmm.expect(PROMPT, BOOT_LIMIT);
         Shell { vmm, boot }

@@ -56,6 +56,15 @@ fn translation_tables() {
     passes("mmu", 1);
 }
 
+/// What the architecture leaves open at the borders the engines do alike: their consoles have digests of all that happened.
+#[test]
+fn data_accesses_at_every_border() {
+    let elf = build("extremes");
+    let consoles = ENGINES.map(|engine| passes_on(engine, "extremes", &elf, 1, 120));
+    assert!(consoles[0].lines().filter(|line| line.contains(": 0x")).count() > 100, "{}", consoles[0]);
+    assert_eq!(consoles[0], consoles[1], "the engines differ");
+}
+
 #[test]
 fn generic_timers() {
     passes("timer", 1);

@@ -154,3 +154,23 @@ fn every_boot_comes_to_its_end() {
     }
     println!("{boots} boots each with 1 and 2 vCPUs, the longest in {longest:.1?}");
 }
+
+/// Below 0.1 % of a boot; if this grows, something hot has lost its lowering.
+#[test]
+fn almost_nothing_is_left_to_the_interpreter() {
+    if let Err(why) = jit::detect() {
+        println!("no translator on this host: {why}");
+        return;
+    }
+    let guest = debian("bookworm", "linux-image-cloud-arm64");
+    for cpus in [1, 2] {
+        let shell = Shell::boot_with("jit", &guest, cpus, "256M", "quiet", &["--count-instructions".to_owned()]);
+        let finished = shell.end("poweroff -f");
+        assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+        let stats = finished.stderr.lines().rev().find(|line| line.starts_with('{')).expect("counters");
+        let stats = serde_json::from_str(stats).expect("JSON");
+        let executed = vmm::counted::Executed::of(&stats).expect("counted");
+        println!("{cpus} vCPUs: {executed:?}, {:.4} %", executed.percent());
+        assert!(executed.all > 100_000_000 && executed.percent() < 0.1, "{executed:?}: {:.4} %", executed.percent());
+    }
+}

@@ -65,6 +65,10 @@ pub struct Counters {
     pub shootdowns: u64,
     /// Sleeps until another PE had applied one.
     pub shootdown_sleeps: u64,
+    /// Nanoseconds in which other PEs had not applied them yet, seen from a DSB of this one.
+    pub shootdown_ns: u64,
+    /// IC instructions that made code stale: pages of which some was decoded or translated, or all of it.
+    pub code_invalidations: u64,
     /// Device accesses.
     pub mmio: u64,
     /// Pages decoded.
@@ -87,6 +91,8 @@ impl Default for Counters {
             tlbi: 0,
             shootdowns: 0,
             shootdown_sleeps: 0,
+            shootdown_ns: 0,
+            code_invalidations: 0,
             mmio: 0,
             pages_decoded: 0,
             parks: 0,

@@ -2,7 +2,9 @@
 
 pub mod chart;
 pub mod devices;
+pub mod memory;
 pub mod root;
+pub mod scaling;
 pub mod start;
 pub mod subject;
 pub mod table;

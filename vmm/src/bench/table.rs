@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::subject::Run;
+use crate::counted::Executed;
 
 /// Programs whose output is made for the architecture that they run on: no comparison with the host's.
 const NATIVE_OUTPUT_DIFFERS: [&str; 1] = ["gcc"];
@@ -143,7 +144,10 @@ impl Table {
         let head: String = self.subjects.iter().map(|subject| format!("{subject:>13}")).collect();
         let slower: String = guests.iter().map(|subject| format!("{subject:>13}")).collect();
         let (title, rows) = out.split_once('\n').unwrap_or((&out, ""));
-        format!("{title}\n{:12}{head} |{slower} |{:>13}\n{rows}", "", "gain")
+        let executed = self.stats.as_ref().and_then(Executed::of).map_or_else(String::new, |executed| {
+            format!("interpreted: {:.4} % of {} guest instructions in the last run\n", executed.percent(), executed.all)
+        });
+        format!("{title}\n{:12}{head} |{slower} |{:>13}\n{rows}{executed}", "", "gain")
     }
 
     /// All that was measured.
@@ -169,6 +173,7 @@ impl Table {
             "least_gain": self.programs.iter().filter_map(|program| self.gain(program)).min_by(f64::total_cmp),
             "mean_times_native": self.subjects.iter().map(|subject| (subject.clone(), json!(self.mean(|program| self.slowdown(program, subject))))).collect::<serde_json::Map<_, _>>(),
             "wrong": self.wrong,
+            "interpreted_percent": self.stats.as_ref().and_then(Executed::of).map(Executed::percent),
             "vmm_stats": self.stats,
         })
     }

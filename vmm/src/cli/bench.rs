@@ -9,7 +9,7 @@ use super::print_out;
 use super::progress::ProgressLine;
 use crate::bench::devices::rates::Measure;
 use crate::bench::devices::{self, NETWORK, STORAGE};
-use crate::bench::{self, Options, PROGRAMS, chart, start};
+use crate::bench::{self, Options, PROGRAMS, chart, memory, scaling, start};
 use crate::exit::{ExitStatus, Failure};
 
 const EXAMPLES: &str = "\
@@ -18,6 +18,8 @@ Examples:
   vmm bench cpu --qemu qemu-system-aarch64               and beside QEMU
   vmm bench cpu --qemu A --qemu B --cpus 1,2 --runs 5 --chart speed.svg --json-file speed.json
   vmm bench cpu --only gcc,python,boot --no-native
+  vmm bench smp                                          one and two processors, beside the host's own
+  vmm bench memory --runs 1 --qemu qemu-system-aarch64   memory of the host beside the guest's
   vmm bench storage --qemu qemu-system-aarch64           dd and fio in a guest, disks in memory
   vmm bench network --qemu qemu-system-aarch64           iperf3 by the user network and by a tap
   vmm bench kvm --runs 20                                on arm64 hardware: time to the first instruction, to init; memory
@@ -33,6 +35,10 @@ network: iperf3 out of the guest and into it, one and four connections; `tap` ne
 pub enum BenchKind {
     /// Processor and memory: compilers, interpreters, compression, cryptography, numbers, processes, boot
     Cpu,
+    /// The same programs on one processor and on two, here and natively: how they gain
+    Smp,
+    /// Memory of the host beside the guest's, at a prompt after a minute
+    Memory,
     /// Disks: dd, and fio at random places
     Storage,
     /// Network cards: iperf3 by the user network and by a tap device
@@ -117,10 +123,39 @@ fn run_start(args: BenchArgs) -> Result<ExitStatus, Failure> {
 pub fn run(args: BenchArgs) -> Result<ExitStatus, Failure> {
     match args.kind {
         BenchKind::Cpu => run_programs(args),
+        BenchKind::Smp => run_smp(args),
+        BenchKind::Memory => run_memory(args),
         BenchKind::Storage => run_devices(args, &STORAGE),
         BenchKind::Network => run_devices(args, &NETWORK),
         BenchKind::Kvm => run_start(args),
     }
+}
+
+/// What `smp` runs without `--only`: processor, memory, page tables and processes, each in its own way.
+const SMP_PROGRAMS: [&str; 6] = ["gcc", "python", "gzip", "sha256", "sort", "fork-exec"];
+
+fn run_smp(mut args: BenchArgs) -> Result<ExitStatus, Failure> {
+    if args.cpus == [1] {
+        args.cpus = vec![1, 2];
+    }
+    if args.only.is_empty() {
+        args.only = SMP_PROGRAMS.map(str::to_owned).to_vec();
+    }
+    run_programs(args)
+}
+
+fn run_memory(args: BenchArgs) -> Result<ExitStatus, Failure> {
+    let options = memory::Options {
+        vmm_options: args.vmm_option.clone(),
+        qemus: args.qemu.clone(),
+        runs: args.runs,
+        cpus: args.cpus.clone(),
+        kernel: args.kernel.clone(),
+        mirror: args.mirror.clone(),
+    };
+    let rows = memory::run(&options, &ProgressLine::new())?;
+    report(&args, &memory::json(&rows), &[memory::text(&rows)], "")?;
+    Ok(ExitStatus::Success)
 }
 
 fn run_programs(args: BenchArgs) -> Result<ExitStatus, Failure> {
@@ -137,9 +172,13 @@ fn run_programs(args: BenchArgs) -> Result<ExitStatus, Failure> {
         mirror: args.mirror.clone(),
     };
     let tables = bench::run(&options, &ProgressLine::new())?;
-    let value = json!({ "tables": tables.iter().map(|table| table.json()).collect::<Vec<_>>() });
-    let texts: Vec<String> = tables.iter().map(|table| table.text()).collect();
-    report(&args, &value, &texts, &chart::svg(&tables))?;
+    let gains = scaling::of(&tables);
+    let value = json!({
+        "tables": tables.iter().map(|table| table.json()).collect::<Vec<_>>(),
+        "scaling": gains.iter().map(scaling::Scaling::json).collect::<Vec<_>>(),
+    });
+    let texts = tables.iter().map(|table| table.text()).chain(gains.iter().map(scaling::Scaling::text));
+    report(&args, &value, &texts.collect::<Vec<_>>(), &chart::svg(&tables))?;
     let wrong: Vec<&str> = tables.iter().flat_map(|table| &table.wrong).map(String::as_str).collect();
     if wrong.is_empty() { Ok(ExitStatus::Success) } else { Err(Failure::internal(wrong.join("; "))) }
 }

@@ -11,6 +11,7 @@ use super::{RunArgs, StatsForm, print_out};
 use crate::console::SerialLine;
 use crate::console::backend::Console;
 use crate::console::terminal;
+use crate::counted::{self, Executed};
 use crate::engine;
 use crate::engine::emu::has_pmu;
 use crate::exit::{ExitStatus, Failure};
@@ -126,16 +127,11 @@ fn stats_text(stats: &Value) -> String {
     }
     let mut text = String::new();
     lines("", stats, &mut text);
-    let sum = |path: &str| -> u64 {
-        stats["vcpus"].as_array().into_iter().flatten().filter_map(|vcpu| vcpu.pointer(path)?.as_u64()).sum()
-    };
-    let (translated, between) = (sum("/jit/executed"), sum("/jit/steps"));
-    let interpreted = sum("/instructions");
-    let instructions = if translated == 0 { interpreted } else { translated + between };
-    if translated != 0 {
-        let share = interpreted as f64 / instructions as f64 * 100.0;
+    let executed = Executed::of(stats);
+    let instructions = executed.map_or_else(|| counted::sum(stats, "/instructions"), |executed| executed.all);
+    if let Some(executed) = executed {
         text.push_str(&format!("{:44} {instructions}\n", "guest instructions"));
-        text.push_str(&format!("{:44} {share:.4}\n", "of them interpreted, percent"));
+        text.push_str(&format!("{:44} {:.4}\n", "of them interpreted, percent", executed.percent()));
     }
     let seconds = stats["seconds"].as_f64().unwrap_or(0.0);
     if seconds > 0.0 {

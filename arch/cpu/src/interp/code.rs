@@ -115,6 +115,7 @@ impl Vcpu {
 
     /// Code was invalidated by this PE.
     pub(crate) fn code_dropped(&mut self) {
+        self.counters.code_invalidations += 1;
         self.fetch_stale();
     }
 

@@ -179,7 +179,10 @@ impl Vcpu {
             if i == self.index || seq == 0 {
                 continue;
             }
-            let mut spins = 0u32;
+            if v.shoot.done(seq) {
+                continue;
+            }
+            let (mut spins, begin) = (0u32, std::time::Instant::now());
             while !v.shoot.done(seq) {
                 if self.shared.req().load(Ordering::Relaxed) & req::SHOOT != 0 {
                     self.shared.req().fetch_and(!req::SHOOT, Ordering::SeqCst);
@@ -194,6 +197,8 @@ impl Vcpu {
                     self.shared.park_for_answer(|| v.shoot.done_or_rouse(seq, self.index), ANSWER_NAP);
                 }
             }
+            let waited = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.counters.shootdown_ns = self.counters.shootdown_ns.saturating_add(waited);
         }
     }
 }
