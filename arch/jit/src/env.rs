@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use cpu::{ArchState, Vcpu};
 
 use crate::machine::{Hot, JitCpu};
-use crate::tlb::{Context, Filled, Slot, SlotTable};
+use crate::tlb::{Buckets, Context, Filled, Slot, SlotTable};
 
 /// r15 = address of the `JitCpu` + this, so that X0 to X30 and SP have displacements of one byte.
 pub const BIAS: i32 = 128;
@@ -134,6 +134,11 @@ pub const L0_EL0: i32 = hot(offset_of!(Hot, l0_el0)) + SLOTS_AT;
 pub const L0_EL1: i32 = hot(offset_of!(Hot, l0_el1)) + SLOTS_AT;
 /// From the slots to the count of those filled; see [`Filled`].
 pub const SLOTS_TO_FILLED: i32 = -SLOTS_AT;
+/// From the slots to the counts of the buckets and to their names; see [`Buckets`].
+pub const SLOTS_TO_BUCKETS: [i32; 2] = [
+    (offset_of!(SlotTable<1>, buckets) + offset_of!(Buckets, counts)) as i32 - SLOTS_AT,
+    (offset_of!(SlotTable<1>, buckets) + offset_of!(Buckets, names)) as i32 - SLOTS_AT,
+];
 const SLOTS_AT: i32 = offset_of!(SlotTable<1>, slots) as i32;
 /// In [`Filled`]: the offsets.
 pub const FILLED_OFFSETS: i32 = offset_of!(Filled, offsets) as i32;

@@ -10,7 +10,7 @@ use crate::second;
 use crate::t1::flags::from_nzcv;
 use crate::t1::mem::MISS_TAIL;
 use crate::t1::regs::{CTX, ENV, PINNED, home, home_v, pinned_v};
-use crate::tlb::{EMPTY_PAGE, FILLED_LIMIT, L1_ENTRIES, Slot};
+use crate::tlb::{BUCKET_BITS, BUCKET_FULL, BUCKET_SHIFT, EMPTY_PAGE, FILLED_LIMIT, L1_ENTRIES, Slot};
 
 /// Why generated code returned to the dispatcher.
 pub mod reason {
@@ -316,7 +316,21 @@ fn miss(a: &mut Asm, m: &Miss, helpers: &Helpers, host: HostFeatures, leave: Lab
     a.inc_dec(false, Sz::D, full);
     a.bind(known);
     a.vstore(Mem::bi(ENV, rdx, 0, slots + half), Xmm(0));
-    a.load(Sz::Q, rdx, Mem::b(rax, env::CTX_PAGES + half + env::PAGE_TO_ADDEND));
+    // The slot is named in the bucket of its page.
+    let (named, [counts, names]) = (a.label(), env::SLOTS_TO_BUCKETS.map(|at| slots + at));
+    a.load(Sz::D, rcx, tag);
+    a.shift_imm(Shift::Shr, Sz::D, rcx, 12);
+    a.alu_imm(Alu::And, Sz::D, rcx, (1 << BUCKET_BITS) - 1);
+    a.movzx(Sz::B, rax, Mem::bi(ENV, rcx, 0, counts));
+    a.alu_imm(Alu::Cmp, Sz::D, rax, BUCKET_FULL.into());
+    a.jcc(Cc::Ae, named);
+    a.inc_dec(false, Sz::B, Mem::bi(ENV, rcx, 0, counts));
+    a.shift_imm(Shift::Shl, Sz::D, rcx, BUCKET_SHIFT);
+    a.alu(Alu::Add, Sz::D, rcx, rax);
+    a.shift_imm(Shift::Shr, Sz::D, rdx, ENTRY_SHIFT);
+    a.store(Sz::H, Mem::bi(ENV, rcx, 1, names), rdx);
+    a.bind(named);
+    a.vsti(ops::VPEXTRQ, VLen::L128, rdx, Xmm(0), 1);
     a.pop(rax);
     if m.group {
         a.clc();

@@ -113,12 +113,54 @@ impl Filled {
     }
 }
 
+/// Tag of a half of a slot that was emptied and is still named in [`Filled`], so that it is not named again. As [`EMPTY_PAGE`] no access matches it by
+/// accident; the addend of empty slots leads what does to the second page of the scratch memory.
+pub const EMPTIED_PAGE: u64 = EMPTY_PAGE + 0x1000;
+
+/// log2 of the buckets that pages of slots are told apart by.
+pub const BUCKET_BITS: u32 = 9;
+/// log2 of the names that a bucket has room for.
+pub const BUCKET_SHIFT: u8 = 4;
+/// A bucket that was named so often may miss some.
+pub const BUCKET_FULL: u8 = (1 << BUCKET_SHIFT) - 1;
+
+/// Bucket of a page; generated code computes the same.
+fn bucket(page: u64) -> usize {
+    (page >> 12) as usize & ((1 << BUCKET_BITS) - 1)
+}
+
+/// Which slots a page may be in, so that TLB maintenance of one page looks at a few slots and not at all. Generated code names the slot in the bucket of
+/// the page whenever it fills one; names that are out of date do no harm.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Buckets {
+    /// Names in each, up to [`BUCKET_FULL`], which means that any slot may hold its pages.
+    pub counts: [u8; 1 << BUCKET_BITS],
+    /// Numbers of slots; the last of each bucket is not used.
+    pub names: [[u16; 1 << BUCKET_SHIFT]; 1 << BUCKET_BITS],
+}
+
+impl Buckets {
+    const NONE: Buckets = Buckets { counts: [0; 1 << BUCKET_BITS], names: [[0; 1 << BUCKET_SHIFT]; 1 << BUCKET_BITS] };
+
+    /// Name `slot` in bucket `b`, once.
+    fn name(&mut self, b: usize, slot: u16) {
+        let count = usize::from(self.counts[b]);
+        if !self.names[b][..count].contains(&slot) && count < usize::from(BUCKET_FULL) {
+            self.names[b][count] = slot;
+            self.counts[b] += 1;
+        }
+    }
+}
+
 /// The slots of the access sites that access with the rights of one Exception level.
 #[repr(C)]
 #[derive(Debug)]
 pub struct SlotTable<const N: usize> {
     /// Which were filled.
     pub filled: Filled,
+    /// By page.
+    pub buckets: Buckets,
     /// The slots.
     pub slots: [Slot; N],
 }
@@ -127,26 +169,67 @@ impl<const N: usize> SlotTable<N> {
     /// All slots empty.
     #[must_use]
     pub fn new(empty: Slot) -> SlotTable<N> {
-        SlotTable { filled: Filled::NONE, slots: [empty; N] }
+        SlotTable { filled: Filled::NONE, buckets: Buckets::NONE, slots: [empty; N] }
     }
 
     /// Empty all slots.
     pub fn clear(&mut self, empty: Slot) {
         self.filled.each(&mut self.slots, |s| *s = empty);
         self.filled.count = 0;
+        self.buckets.counts.fill(0);
     }
 
     /// Empty the slots of the pages `first..=last` (canonical page addresses).
     pub fn remove(&mut self, first: u64, last: u64, empty: Slot) {
         if first == last {
-            // One page, the common case: tags compare without their top byte.
-            let same = |page: u64| (page ^ first) << 8 == 0;
-            self.filled.empty_some(&mut self.slots, empty, |s| same(s.rpage) | same(s.wpage));
-            return;
+            return self.remove_page(first, empty);
         }
         let inside = |page: u64| (first..=last).contains(&canonical(page));
         self.filled.empty_some(&mut self.slots, empty, |s| inside(s.rpage) | inside(s.wpage));
     }
+
+    /// Empty the slots of one page, the common case; the bucket keeps those that hold other pages of it.
+    fn remove_page(&mut self, page: u64, empty: Slot) {
+        let b = bucket(page);
+        let count = std::mem::take(&mut self.buckets.counts[b]);
+        if count < BUCKET_FULL {
+            let names = self.buckets.names[b];
+            for name in &names[..usize::from(count)] {
+                self.empty_halves(*name, page, empty);
+            }
+            return;
+        }
+        if self.filled.count as usize >= FILLED_LIMIT {
+            for n in 0..N {
+                self.empty_halves(n as u16, page, empty);
+            }
+            return;
+        }
+        for n in 0..self.filled.count as usize {
+            self.empty_halves((self.filled.offsets[n] as usize / size_of::<Slot>()) as u16, page, empty);
+        }
+    }
+
+    /// Empty what of a slot leads to `page`; name it if the rest belongs to the same bucket.
+    fn empty_halves(&mut self, number: u16, page: u64, empty: Slot) {
+        // Tags compare without their top byte.
+        let same = |tag: u64| (tag ^ page) << 8 == 0;
+        let Some(slot) = self.slots.get_mut(usize::from(number)) else { return };
+        if same(slot.rpage) {
+            (slot.rpage, slot.raddend) = (EMPTIED_PAGE, empty.raddend);
+        }
+        if same(slot.wpage) {
+            (slot.wpage, slot.waddend) = (EMPTIED_PAGE, empty.waddend);
+        }
+        if [slot.rpage, slot.wpage].iter().any(|tag| bucket(*tag) == bucket(page) && !is_empty(*tag)) {
+            self.buckets.name(bucket(page), number);
+        }
+    }
+}
+
+/// The tag of a half of a slot that leads nowhere.
+fn is_empty(tag: u64) -> bool {
+    tag == EMPTY_PAGE || tag == EMPTIED_PAGE
 }
 
 /// A jump cache entry.
@@ -353,6 +436,54 @@ mod tests {
             assert!(c.pages.iter().enumerate().all(|(i, e)| e.rpage == empty_page(i, empty).rpage));
             assert!(c.jumps.iter().all(|e| e.host == 7));
             assert!(t.slots.iter().all(|s| s.rpage == EMPTY_PAGE));
+        }
+    }
+
+    /// What generated code does when it fills half a slot.
+    fn fill<const N: usize>(t: &mut SlotTable<N>, number: u16, page: u64, write: bool) {
+        let slot = &mut t.slots[usize::from(number)];
+        let (tag, addend) =
+            if write { (&mut slot.wpage, &mut slot.waddend) } else { (&mut slot.rpage, &mut slot.raddend) };
+        let unnamed = *tag == EMPTY_PAGE;
+        (*tag, *addend) = (page, 1);
+        if unnamed {
+            t.filled.push(usize::from(number));
+        }
+        let b = bucket(page);
+        let count = &mut t.buckets.counts[b];
+        if *count < BUCKET_FULL {
+            t.buckets.names[b][usize::from(*count)] = number;
+            *count += 1;
+        }
+    }
+
+    #[test]
+    fn slots_of_a_page_are_found_whatever_happened_before() {
+        let empty = Slot::empty(0);
+        let mut t = SlotTable::<256>::new(empty);
+        let mut random = 1u64;
+        let mut draw = |n: u64| {
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (random >> 33) % n
+        };
+        for round in 0..40_000 {
+            // Few pages, and few buckets, so that buckets are full at times; with tags or without.
+            let page = |n: u64| 0xffff_8000_0000_0000 + (n % 24) * ((1 << BUCKET_BITS) << 12) + ((n / 24) << 12);
+            match draw(8) {
+                0 if round % 500 == 0 => t.clear(empty),
+                0 => {
+                    let (first, more) = (page(draw(96)), draw(3) << 12);
+                    t.remove(first, first + more, empty);
+                    let left = t.slots.iter().flat_map(|s| [s.rpage, s.wpage]);
+                    let left = left.filter(|tag| (first..=first + more).contains(&canonical(*tag))).count();
+                    assert_eq!(left, 0, "round {round}");
+                }
+                _ => fill(&mut t, draw(256) as u16, page(draw(96)) & !(draw(2) << 60), draw(2) == 0),
+            }
+            if round % 1000 == 999 {
+                t.clear(empty);
+                assert!(t.slots.iter().all(|s| (s.rpage, s.wpage) == (EMPTY_PAGE, EMPTY_PAGE)), "round {round}");
+            }
         }
     }
 
