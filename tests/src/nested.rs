@@ -74,6 +74,7 @@ if grep -q job=hotplug /proc/cmdline; then
 fi
 if grep -q job=sums /proc/cmdline; then
     for n in 1 2 3 4 5 6; do
+        echo "GUEST at $n"
         # Not from the cache: each round takes interrupts of the disk.
         echo 3 >/proc/sys/vm/drop_caches
         echo "GUEST sum $n $(gzip -c /bin/busybox | gunzip | md5sum | cut -c1-32) $(dd if=/dev/vda bs=64k 2>/dev/null | wc -c)"

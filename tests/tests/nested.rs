@@ -165,7 +165,7 @@ fn state_jobs() -> Vec<Job> {
     vec![
         Job::new(
             "saved",
-            format!("{disk}; {machine} --save-on 'GUEST sum 2:/tmp/state' && echo CUT && {machine} --load /tmp/state"),
+            format!("{disk}; {machine} --save-on 'GUEST at 3:/tmp/state' && echo CUT && {machine} --load /tmp/state"),
         ),
         Job::new("panic", format!("{RUN} {LINUX} 'console=ttyAMA0 quiet job=panic'")),
         Job::new("hotplug", format!("{RUN} --cpus 2 {LINUX} 'console=ttyAMA0 quiet job=hotplug'")),
@@ -189,7 +189,7 @@ fn check_state(outcomes: &[Outcome], host: &str) {
     let saved = find(outcomes, "saved");
     assert_eq!(saved.status, 0, "{}", saved.output);
     let (first, second) = saved.output.split_once("CUT").unwrap_or_else(|| panic!("not saved: {}", saved.output));
-    assert!(first.contains("GUEST sum 2") && !first.contains("GUEST sum 6"), "not saved at its mark: {}", saved.output);
+    assert!(first.contains("GUEST at 3") && !first.contains("GUEST sum 6"), "not saved at its mark: {}", saved.output);
     check_sums(&format!("{first}{second}"));
     assert_eq!(find(outcomes, "panic").status, 250, "{:#?}", find(outcomes, "panic"));
     let hotplug = find(outcomes, "hotplug");
@@ -330,7 +330,7 @@ fn machine_moves_from_the_translator_to_kvm_and_back() {
         run(command.args(["--append", COMMAND_LINE, word]).arg(value), LIMIT)
     };
     let state = folder.join("state");
-    let first = here("--save-on", std::path::Path::new(&format!("GUEST sum 2:{}", state.display())));
+    let first = here("--save-on", std::path::Path::new(&format!("GUEST at 3:{}", state.display())));
     assert_eq!(first.status.code(), Some(0), "{first:#?}");
     // The state travels on the host's disk, with room for what it becomes.
     let disk = std::fs::OpenOptions::new().write(true).open(&state).expect("the state");
@@ -346,7 +346,7 @@ fn machine_moves_from_the_translator_to_kvm_and_back() {
     let jobs =
         [Job::new("frequency", refusal(OPTIONS)), Job::new("cpu", refusal(&OPTIONS.replace("cortex-a72", "max")))];
     let refused = other.run(&jobs, LIMIT);
-    for (name, word) in [("frequency", "counter_frequency: 1000000000"), ("cpu", "max")] {
+    for (name, word) in [("frequency", "counter_frequency: 1000000000"), ("cpu", "cpu_model: \"max\"")] {
         let outcome = find(&refused, name);
         assert!(outcome.status == 254 && outcome.output.contains("the saved machine is"), "{outcome:#?}");
         assert!(outcome.output.contains(word), "{outcome:#?}");
@@ -356,7 +356,7 @@ fn machine_moves_from_the_translator_to_kvm_and_back() {
     host.disk = Some(state.clone());
     let machine = format!("/vmm run --engine kvm {OPTIONS} /tmp/sums {LINUX} '{COMMAND_LINE}'");
     let job = format!(
-        "{get} && {machine} --load /tmp/state --save-on 'GUEST sum 4:/tmp/next' && \
+        "{get} && {machine} --load /tmp/state --save-on 'GUEST at 5:/tmp/next' && \
          dd if=/tmp/next of=/dev/vda bs=1M conv=notrunc 2>/dev/null && sync && echo LENGTH $(stat -c %s /tmp/next)"
     );
     let outcomes = host.run(&[Job::new("move", job)], LIMIT);
@@ -366,7 +366,7 @@ fn machine_moves_from_the_translator_to_kvm_and_back() {
     disk.set_len(length.unwrap_or_else(|| panic!("{moved:#?}"))).expect("the state's length");
     let last = here("--load", &state);
     assert_eq!(last.status.code(), Some(0), "{last:#?}");
-    assert!(moved.output.contains("GUEST sum 4") && !moved.output.contains("GUEST sum 6"), "moved too late");
+    assert!(moved.output.contains("GUEST at 5") && !moved.output.contains("GUEST sum 6"), "moved too late");
     check_sums(&format!("{}{}{}", first.stdout, moved.output, last.stdout));
     let _ = std::fs::remove_dir_all(folder);
 }

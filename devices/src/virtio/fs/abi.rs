@@ -225,7 +225,9 @@ impl<'a> Answer<'a> {
         self.u32(stat.st_mtime_nsec as u32)?;
         self.u32(stat.st_ctime_nsec as u32)?;
         self.u32(stat.st_mode)?;
-        self.u32(stat.st_nlink as u32)?;
+        #[cfg_attr(target_arch = "aarch64", expect(clippy::unnecessary_cast, reason = "64 bits on x86-64"))]
+        let links = stat.st_nlink as u32;
+        self.u32(links)?;
         self.u32(owner.0)?;
         self.u32(owner.1)?;
         // Nodes of devices have no meaning here.
