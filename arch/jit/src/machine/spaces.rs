@@ -36,7 +36,7 @@ fn run(optimise: Optimisations, code: u64) -> Option<crate::HugeBox<JitCpu>> {
         v.vm.ram.write_bytes(BASE + 4 * i as u64, &w.to_le_bytes());
     }
     for ((table, page), contents) in TABLES.into_iter().zip(PAGES).zip(CONTENTS) {
-        let mut write = |at: u64, value: u64| v.vm.ram.write_bytes(at, &value.to_le_bytes());
+        let write = |at: u64, value: u64| v.vm.ram.write_bytes(at, &value.to_le_bytes());
         // Code by a global block, data by a page that is not global.
         write(table + 8, BASE | 1 << 10 | 3 << 8 | 1);
         write(table + 16, (table + 0x1000) | 3);
