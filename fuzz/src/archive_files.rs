@@ -52,14 +52,17 @@ pub fn package(data: &[u8]) {
     read(data);
     read(&[b"!<arch>\n", data].concat());
     let member = |name: &str, bytes: &[u8]| {
-        let mut member = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, bytes.len()).into_bytes();
+        let mut member =
+            format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, bytes.len()).into_bytes();
         member.extend(bytes);
         member.resize(member.len().next_multiple_of(2), b'\n');
         member
     };
     let beginning = [b"!<arch>\n".as_slice(), &member("debian-binary", b"2.0\n")].concat();
     read(&[&beginning, data].concat());
-    for (control, contents) in [("control.tar", "data.tar"), ("control.tar.gz", "data.tar.xz"), ("control.tar", "data.tar.zst")] {
+    for (control, contents) in
+        [("control.tar", "data.tar"), ("control.tar.gz", "data.tar.xz"), ("control.tar", "data.tar.zst")]
+    {
         read(&[beginning.as_slice(), &member(control, data), &member(contents, data)].concat());
     }
 }

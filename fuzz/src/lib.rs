@@ -22,4 +22,4 @@ pub use networks::{dhcp, nat, virtio_net};
 pub use processor::{decoder, processing_element, walker};
 pub use translation::its;
 pub use virtio_devices::{virtio_blk, virtio_mmio, virtio_pci};
-pub use virtio_requests::{virtio_balloon, virtio_fs, virtio_vsock};
+pub use virtio_requests::{virtio_balloon, virtio_console, virtio_fs, virtio_vsock};

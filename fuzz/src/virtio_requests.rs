@@ -1,14 +1,16 @@
 //! virtio devices that take structured requests: vsock, balloon, and a shared folder.
 
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::MmioDevice;
 use devices::virtio::balloon::{BalloonOptions, Reclaim};
+use devices::virtio::console::PortOptions;
 use devices::virtio::fs::FsOptions;
 use devices::virtio::vsock::VsockOptions;
-use devices::virtio::{SharedMemory, VirtioBalloon, VirtioFs, VirtioMmio, VirtioVsock};
+use devices::virtio::{SharedMemory, VirtioBalloon, VirtioConsole, VirtioFs, VirtioMmio, VirtioVsock};
 use vm_memory::{Bytes as _, GuestAddress};
 
 use crate::bytes::Bytes;
@@ -147,6 +149,42 @@ pub fn virtio_balloon(data: &[u8]) {
             5 => device.write(0x100 + u64::from(len), 4, number.into()).expect("a register"),
             6 => balloon.set_target(number.into()),
             _ => assert!(device.counters()["device"]["actual_bytes"].is_u64()),
+        }
+    }
+    finish(&device);
+}
+
+/// Any control messages and data to the ports of a console, one of which has a peer.
+pub fn virtio_console(data: &[u8]) {
+    let folder = Folder::new("console");
+    let port = |name: &str| PortOptions { name: name.to_owned(), socket: folder.0.join(name) };
+    let console = VirtioConsole::new(&[port("agent"), port("hvc0")]).expect("sockets");
+    let peer = std::os::unix::net::UnixStream::connect(folder.0.join("agent")).expect("somebody listens");
+    peer.set_nonblocking(true).expect("a mode");
+    let (memory, device) = behind_mmio(Arc::new(console));
+    start_queue(&*device, 6, 0);
+    let mut driver = Driver { memory: &memory, device: &device, offered: [0; 8] };
+    let mut bytes = Bytes(data);
+    while let (Some(kind), Some(len), Some(number)) = (bytes.u8(), bytes.u8(), bytes.u32()) {
+        match kind & 7 {
+            3 => {
+                let mut message = Vec::new();
+                // Mostly ports and events that there are.
+                message.extend(if kind & 0x80 != 0 { number } else { number & 3 }.to_le_bytes());
+                message.extend((number >> 8 & 0xf | (number & 0x1000) << 4).to_le_bytes());
+                message.truncate(if len == 0 { 7 } else { 8 });
+                driver.offer(3, &message, 0);
+            }
+            queue @ (1 | 5) => driver.offer(queue.into(), &vec![kind; usize::from(len) * 16], 0),
+            queue @ (0 | 2 | 4) => driver.offer(queue.into(), &[], number & 0x1fff),
+            6 => {
+                // It takes what fits.
+                let _ = (&peer).write(&vec![kind; usize::from(len)]);
+            }
+            _ => {
+                // There may be nothing.
+                let _ = (&peer).read(&mut [0; 4096]);
+            }
         }
     }
     finish(&device);

@@ -141,6 +141,11 @@ fn virtio_vsock() {
 }
 
 #[test]
+fn virtio_console() {
+    run(fuzz::virtio_console);
+}
+
+#[test]
 fn virtio_balloon() {
     run(fuzz::virtio_balloon);
 }

@@ -15,7 +15,7 @@ use crate::kernel::{DEVICES, ModuleError, ModuleSet};
 /// Where the modules lie in the initrd.
 const FOLDER: &str = "modules";
 /// What systemd asks for at its start, where the root may have no modules for this kernel.
-const SYSTEMD: [&str; 1] = ["autofs4"];
+const SYSTEMD: [&str; 2] = ["autofs4", "binfmt_misc"];
 /// What the kernel tries, too, where the command line has no `init=`.
 const PROGRAMS: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
 /// Why there is no initrd.

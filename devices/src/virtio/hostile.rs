@@ -9,6 +9,8 @@ use super::spec::{feature, status};
 use super::testing::{BUFFERS, DriverQueue, INDIRECT, NEXT, Port, RAM, RAM_LEN, Rig, WRITE};
 use crate::testing::more_cases;
 
+mod every_device;
+
 /// Runs a check on a fresh entropy source by each transport.
 macro_rules! by_each_transport {
     ($check:ident $(, $argument:expr)*) => {{

@@ -111,8 +111,17 @@ impl Rig {
     }
 
     pub(crate) fn with_memory(device: impl VirtioDevice + 'static, memory: SharedMemory) -> Rig {
+        Rig::behind(Arc::new(device), memory)
+    }
+
+    /// Any device.
+    pub(crate) fn of(device: Arc<dyn VirtioDevice>) -> Rig {
+        Rig::behind(device, ram())
+    }
+
+    fn behind(device: Arc<dyn VirtioDevice>, memory: SharedMemory) -> Rig {
         let wire = Wire::new();
-        let device = VirtioMmio::new(0xa00_0000, Arc::new(device), Arc::clone(&memory), wire.line()).unwrap();
+        let device = VirtioMmio::new(0xa00_0000, device, Arc::clone(&memory), wire.line()).unwrap();
         Rig::around(device, memory, wire)
     }
 }
