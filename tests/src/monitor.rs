@@ -22,10 +22,14 @@ pub fn program() -> PathBuf {
     path
 }
 
-/// `vmm run` with an engine; the caller adds the rest.
+/// `vmm run` with an engine; the caller adds the rest. `VMM_STRESS=SEED` in the environment puts the translator under stress
+/// (`--jit-stress`), in every test that starts its machines by this.
 #[must_use]
 pub fn run_with(engine: &str) -> Command {
     let mut command = Command::new(program());
     command.args(["run", "--engine", engine]);
+    if let Some(seed) = std::env::var_os("VMM_STRESS").filter(|_| engine != "interp") {
+        command.arg(format!("--jit-stress={}", seed.display()));
+    }
     command
 }
