@@ -337,6 +337,43 @@ pub enum Insn {
     VecLoadReplicate { es: ESize, width: VecWidth, structure: u8, post: bool, rt: Reg, rn: Reg, rm: Reg },
 }
 
+impl Insn {
+    /// Whether the instruction is of a floating-point class: it reads FPCR or FPSR, or moves or makes a floating-point
+    /// number. Loads, stores and the integer and cryptographic classes of Advanced SIMD are none.
+    #[must_use]
+    #[inline]
+    pub const fn is_floating_point(&self) -> bool {
+        matches!(
+            self,
+            Insn::FpBin { .. }
+                | Insn::FpBinElement { .. }
+                | Insn::FpPairwise { .. }
+                | Insn::FpReduce { .. }
+                | Insn::FpMulAdd { .. }
+                | Insn::FpMulAddElement { .. }
+                | Insn::FpUn { .. }
+                | Insn::FpRoundToInt { .. }
+                | Insn::FpImmediate { .. }
+                | Insn::FpConvert { .. }
+                | Insn::FpConvertToOdd { .. }
+                | Insn::FpWiden { .. }
+                | Insn::FpNarrow { .. }
+                | Insn::FpCompareMask { .. }
+                | Insn::FpCompareMaskZero { .. }
+                | Insn::FpCompare { .. }
+                | Insn::FpCondCompare { .. }
+                | Insn::FpCondSelect { .. }
+                | Insn::FpToGpr { .. }
+                | Insn::GprToFp { .. }
+                | Insn::FpToIntLanes { .. }
+                | Insn::IntToFpLanes { .. }
+                | Insn::FpJavaScriptConvert { .. }
+                | Insn::FpMoveToGpr { .. }
+                | Insn::FpMoveFromGpr { .. }
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,8 @@
 mod machine;
 #[path = "simd_oracle/oracle.rs"]
 mod oracle;
+#[path = "common/runner.rs"]
+mod runner;
 
 use isa::{Encoding, Features};
 use machine::{Machine, PC, WINDOW};

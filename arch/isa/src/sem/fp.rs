@@ -200,26 +200,7 @@ pub(super) fn execute<S: Sem>(s: &mut S, insn: &Insn) -> Option<Result<(), S::St
         Insn::FpToGpr { .. } | Insn::FpMoveToGpr { .. } | Insn::FpJavaScriptConvert { .. } => {
             Some(checked(s, insn, to_general))
         }
-        Insn::FpBin { .. }
-        | Insn::FpBinElement { .. }
-        | Insn::FpPairwise { .. }
-        | Insn::FpReduce { .. }
-        | Insn::FpMulAdd { .. }
-        | Insn::FpMulAddElement { .. }
-        | Insn::FpUn { .. }
-        | Insn::FpRoundToInt { .. }
-        | Insn::FpImmediate { .. }
-        | Insn::FpConvert { .. }
-        | Insn::FpConvertToOdd { .. }
-        | Insn::FpWiden { .. }
-        | Insn::FpNarrow { .. }
-        | Insn::FpCompareMask { .. }
-        | Insn::FpCompareMaskZero { .. }
-        | Insn::FpCondSelect { .. }
-        | Insn::GprToFp { .. }
-        | Insn::FpToIntLanes { .. }
-        | Insn::IntToFpLanes { .. }
-        | Insn::FpMoveFromGpr { .. } => Some(checked(s, insn, to_vector)),
+        _ if insn.is_floating_point() => Some(checked(s, insn, to_vector)),
         _ => None,
     }
 }

@@ -27,10 +27,16 @@ pub(super) fn base<S: Sem>(s: &mut S, rn: Reg) -> Result<S::X, S::Stop> {
 }
 
 /// The address of an access, and what the base register becomes.
-type Addressed<S> = (<S as SemTypes>::X, Option<<S as SemTypes>::X>);
+pub(super) type Addressed<S> = (<S as SemTypes>::X, Option<<S as SemTypes>::X>);
 
+/// Addresses a base and an offset as `mode` says. Write-back is the caller's, after the access.
 #[inline(always)]
-fn address_and_base<S: Sem>(s: &mut S, mode: AddrMode, rn: Reg, offset: i64) -> Result<Addressed<S>, S::Stop> {
+pub(super) fn address_and_base<S: Sem>(
+    s: &mut S,
+    mode: AddrMode,
+    rn: Reg,
+    offset: i64,
+) -> Result<Addressed<S>, S::Stop> {
     let base = base(s, rn)?;
     Ok(match mode {
         AddrMode::Offset => (s.add_const(base, offset), None),
@@ -45,7 +51,7 @@ fn address_and_base<S: Sem>(s: &mut S, mode: AddrMode, rn: Reg, offset: i64) -> 
 /// Write-back comes last: a fault leaves the base as it was, and a base that is also loaded (CONSTRAINED UNPREDICTABLE)
 /// ends as the base.
 #[inline(always)]
-fn write_back<S: Sem>(s: &mut S, rn: Reg, new_base: Option<S::X>) {
+pub(super) fn write_back<S: Sem>(s: &mut S, rn: Reg, new_base: Option<S::X>) {
     if let Some(value) = new_base {
         s.set_x_sp(rn, value);
     }
@@ -99,8 +105,15 @@ pub(super) fn load_literal<S: Sem>(s: &mut S, to: Target, offset: i64) -> Result
     load_to(s, address, AccessKind::Normal, to)
 }
 
+/// Addresses a base and an index register, extended and shifted.
 #[inline(always)]
-fn register_address<S: Sem>(s: &mut S, extend: Extend, shift: u8, rn: Reg, rm: Reg) -> Result<S::X, S::Stop> {
+pub(super) fn register_address<S: Sem>(
+    s: &mut S,
+    extend: Extend,
+    shift: u8,
+    rn: Reg,
+    rm: Reg,
+) -> Result<S::X, S::Stop> {
     let base = base(s, rn)?;
     let index = s.x(rm);
     let offset = s.extend(extend, shift, index);

@@ -6,3 +6,5 @@ mod generate;
 mod known;
 mod machine;
 mod oracle;
+#[path = "../common/runner.rs"]
+mod runner;

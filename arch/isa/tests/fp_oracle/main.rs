@@ -4,10 +4,12 @@
 mod machine;
 mod operands;
 mod oracle;
+#[path = "../common/runner.rs"]
+mod runner;
 
 use isa::decode::Encoding;
 use isa::fp::FpSize;
-use isa::{Features, Insn, decode};
+use isa::{Features, decode};
 use machine::Machine;
 use operands::{Operands, Random};
 use oracle::{Input, Oracle};
@@ -16,38 +18,6 @@ const SEED: u64 = 0x5eed;
 
 /// How many different words of an encoding are tried: its immediates, conditions, element indices and shapes.
 const WORDS: usize = 24;
-
-/// Whether the instruction is of this test's classes.
-fn is_floating_point(insn: &Insn) -> bool {
-    matches!(
-        insn,
-        Insn::FpBin { .. }
-            | Insn::FpBinElement { .. }
-            | Insn::FpPairwise { .. }
-            | Insn::FpReduce { .. }
-            | Insn::FpMulAdd { .. }
-            | Insn::FpMulAddElement { .. }
-            | Insn::FpUn { .. }
-            | Insn::FpRoundToInt { .. }
-            | Insn::FpImmediate { .. }
-            | Insn::FpConvert { .. }
-            | Insn::FpConvertToOdd { .. }
-            | Insn::FpWiden { .. }
-            | Insn::FpNarrow { .. }
-            | Insn::FpCompareMask { .. }
-            | Insn::FpCompareMaskZero { .. }
-            | Insn::FpCompare { .. }
-            | Insn::FpCondCompare { .. }
-            | Insn::FpCondSelect { .. }
-            | Insn::FpToGpr { .. }
-            | Insn::GprToFp { .. }
-            | Insn::FpToIntLanes { .. }
-            | Insn::IntToFpLanes { .. }
-            | Insn::FpJavaScriptConvert { .. }
-            | Insn::FpMoveToGpr { .. }
-            | Insn::FpMoveFromGpr { .. }
-    )
-}
 
 /// Words of one encoding: registers as the runner loads them, everything else random. Empty when it is not floating point.
 fn words(encoding: Encoding, random: &mut Random) -> Vec<u32> {
@@ -64,7 +34,7 @@ fn words(encoding: Encoding, random: &mut Random) -> Vec<u32> {
             word | value << field.low
         })
     };
-    let allocated = |word: &u32| is_floating_point(&decode(*word, Features::ALL));
+    let allocated = |word: &u32| decode(*word, Features::ALL).is_floating_point();
     (0..WORDS * 4).map(|_| word()).filter(allocated).take(WORDS).collect()
 }
 

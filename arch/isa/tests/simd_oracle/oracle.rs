@@ -1,10 +1,7 @@
 //! `runner.c`, built for arm64 and run under `qemu-aarch64`.
 
-use std::io::{Read, Write};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
 use super::machine::WINDOW;
+use super::runner::{Runner, word64};
 
 /// What an instruction may read and write. `x[1]` is an offset into the window.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,31 +13,11 @@ pub struct Registers {
 
 const REGISTER_BYTES: usize = 32 * 16 + 8 * 8 + 8;
 
-pub struct Oracle(Child);
-
-const HINT: &str = "this test needs `apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user`";
+pub struct Oracle(Runner);
 
 impl Oracle {
     pub fn start() -> Result<Oracle, String> {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/simd_oracle/runner.c");
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("simd-runner-{}", std::process::id()));
-        let status = Command::new("aarch64-linux-gnu-gcc")
-            .args(["-O1", "-static", "-o"])
-            .arg(&program)
-            .arg(&source)
-            .status()
-            .map_err(|e| format!("aarch64-linux-gnu-gcc: {e}; {HINT}"))?;
-        if !status.success() {
-            return Err(format!("aarch64-linux-gnu-gcc failed on {}; {HINT}", source.display()));
-        }
-        let child = Command::new("qemu-aarch64")
-            .args(["-cpu", "max"])
-            .arg(&program)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|e| format!("qemu-aarch64: {e}; {HINT}"))?;
-        Ok(Oracle(child))
+        Runner::start("simd_oracle/runner.c", "max").map(Oracle)
     }
 
     /// Runs one instruction; gives the registers and the memory window after it.
@@ -51,27 +28,13 @@ impl Oracle {
         registers.v.iter().for_each(|v| request.extend(v.to_le_bytes()));
         registers.x.iter().for_each(|x| request.extend(x.to_le_bytes()));
         request.extend(registers.fpsr.to_le_bytes());
-        let stdin = self.0.stdin.as_mut().ok_or("no pipe to the runner")?;
-        stdin.write_all(&request).and_then(|()| stdin.flush()).map_err(|e| format!("the runner died: {e}"))?;
-        let mut reply = vec![0; REGISTER_BYTES + WINDOW];
-        let stdout = self.0.stdout.as_mut().ok_or("no pipe from the runner")?;
-        stdout.read_exact(&mut reply).map_err(|e| format!("the runner died: {e}"))?;
+        let reply = self.0.ask(word, &request, REGISTER_BYTES + WINDOW)?;
         let (head, window) = reply.split_at(REGISTER_BYTES);
-        let word64 = |at: usize| head[at..at + 8].iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
         let output = Registers {
-            v: std::array::from_fn(|i| u128::from(word64(16 * i + 8)) << 64 | u128::from(word64(16 * i))),
-            x: std::array::from_fn(|i| word64(512 + 8 * i)),
-            fpsr: word64(576),
+            v: std::array::from_fn(|i| u128::from(word64(head, 16 * i + 8)) << 64 | u128::from(word64(head, 16 * i))),
+            x: std::array::from_fn(|i| word64(head, 512 + 8 * i)),
+            fpsr: word64(head, 576),
         };
         Ok((output, window.to_vec()))
-    }
-}
-
-impl Drop for Oracle {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("simd-runner-{}", std::process::id()));
-        let _ = std::fs::remove_file(program);
     }
 }

@@ -6,6 +6,7 @@
 use crate::insn::{Insn, Reg};
 use crate::operand::{AddrMode, Extend, LoadExt};
 use crate::sem::Sem;
+use crate::sem::memory::{address_and_base, base, register_address, write_back};
 use crate::simd::{ESize, VecWidth};
 
 /// Executes `insn` if it is of these classes; `None` else.
@@ -36,7 +37,7 @@ pub(super) fn execute<S: Sem>(s: &mut S, insn: &Insn) -> Option<Result<(), S::St
         }
         Insn::SimdLoadLiteral { width, rt, offset } => literal(s, width, rt, offset),
         Insn::SimdLoadPair { width, mode, rt, rt2, rn, offset } => indexed(s, mode, rn, offset.into(), |s, address| {
-            let second = plus(s, address, width.bytes().into());
+            let second = s.add_const(address, width.bytes().into());
             let low = s.vec_load(address, width, width)?;
             let high = s.vec_load(second, width, width)?;
             s.set_v(rt, low);
@@ -45,7 +46,7 @@ pub(super) fn execute<S: Sem>(s: &mut S, insn: &Insn) -> Option<Result<(), S::St
         }),
         Insn::SimdStorePair { width, mode, rt, rt2, rn, offset } => {
             indexed(s, mode, rn, offset.into(), |s, address| {
-                let second = plus(s, address, width.bytes().into());
+                let second = s.add_const(address, width.bytes().into());
                 let (low, high) = (s.v(rt), s.v(rt2));
                 s.vec_store(address, width, width, low)?;
                 s.vec_store(second, width, width, high)
@@ -86,7 +87,7 @@ fn structures<S: Sem>(s: &mut S, insn: &Insn) -> Option<Result<(), S::Stop>> {
                 for i in 0..structure {
                     let v = s.v((rt + i) & 31);
                     let x = s.vec_element(es, v, index, LoadExt::Zero);
-                    let place = plus(s, address, i64::from(i) * i64::from(es.bytes()));
+                    let place = s.add_const(address, i64::from(i) * i64::from(es.bytes()));
                     let v = s.vec_from_x(es, x);
                     s.vec_store(place, es.scalar(), es.scalar(), v)?;
                 }
@@ -120,7 +121,7 @@ fn write_all<S: Sem>(s: &mut S, rt: Reg, count: u8, mut values: [S::V; 4]) {
 }
 
 fn load_element<S: Sem>(s: &mut S, es: ESize, address: S::X, place: u8) -> Result<S::X, S::Stop> {
-    let address = plus(s, address, i64::from(place) * i64::from(es.bytes()));
+    let address = s.add_const(address, i64::from(place) * i64::from(es.bytes()));
     let value = s.vec_load(address, es.scalar(), es.scalar())?;
     Ok(s.vec_element(es, value, 0, LoadExt::Zero))
 }
@@ -142,7 +143,7 @@ fn load_multiple<S: Sem>(
 ) -> Result<(), S::Stop> {
     let mut read = [s.vec_const(0); 4];
     for (i, value) in places(registers, &mut read) {
-        let address = plus(s, address, i64::from(i) * i64::from(width.bytes()));
+        let address = s.add_const(address, i64::from(i) * i64::from(width.bytes()));
         *value = s.vec_load(address, width, es.scalar())?;
     }
     if structure == 1 {
@@ -187,25 +188,10 @@ fn store_multiple<S: Sem>(
             let zero = s.vec_const(0);
             s.vec_table(&sources[..usize::from(structure).min(4)], index, zero)
         };
-        let address = plus(s, address, i64::from(i) * i64::from(width.bytes()));
+        let address = s.add_const(address, i64::from(i) * i64::from(width.bytes()));
         s.vec_store(address, width, es.scalar(), value)?;
     }
     Ok(())
-}
-
-/// The base register with its SP alignment check.
-#[inline(always)]
-fn base<S: Sem>(s: &mut S, rn: Reg) -> Result<S::X, S::Stop> {
-    if rn == 31 {
-        s.check_sp_alignment()?;
-    }
-    Ok(s.x_sp(rn))
-}
-
-#[inline(always)]
-fn plus<S: Sem>(s: &mut S, address: S::X, offset: i64) -> S::X {
-    let offset = s.x_const(offset.cast_unsigned());
-    s.add(address, offset)
 }
 
 /// An access at base plus offset, with the base written back as `mode` says.
@@ -218,12 +204,9 @@ fn indexed<S: Sem>(
     access: impl FnOnce(&mut S, S::X) -> Result<(), S::Stop>,
 ) -> Result<(), S::Stop> {
     s.check_fp_enabled()?;
-    let base = base(s, rn)?;
-    let moved = plus(s, base, offset.into());
-    access(s, if mode == AddrMode::PostIndex { base } else { moved })?;
-    if mode != AddrMode::Offset {
-        s.set_x_sp(rn, moved);
-    }
+    let (address, new_base) = address_and_base(s, mode, rn, offset.into())?;
+    access(s, address)?;
+    write_back(s, rn, new_base);
     Ok(())
 }
 
@@ -258,17 +241,14 @@ fn register_offset<S: Sem>(
     access: impl FnOnce(&mut S, S::X) -> Result<(), S::Stop>,
 ) -> Result<(), S::Stop> {
     s.check_fp_enabled()?;
-    let base = base(s, rn)?;
-    let index = s.x(rm);
-    let index = s.extend(extend, shift, index);
-    let address = s.add(base, index);
+    let address = register_address(s, extend, shift, rn, rm)?;
     access(s, address)
 }
 
 fn literal<S: Sem>(s: &mut S, width: VecWidth, rt: Reg, offset: i32) -> Result<(), S::Stop> {
     s.check_fp_enabled()?;
     let pc = s.pc();
-    let address = plus(s, pc, offset.into());
+    let address = s.add_const(pc, offset.into());
     let value = s.vec_load(address, width, width)?;
     s.set_v(rt, value);
     Ok(())
