@@ -100,6 +100,12 @@ fn code_and_mappings_that_change_under_other_processors() {
     passes("races", 3);
 }
 
+/// Whether the outcome that only reordering gives, and that is allowed, was among those of a run.
+fn sees_reordering(console: &str) -> bool {
+    let mut seen = console.lines().filter_map(|line| line.trim().strip_prefix("SB plain, allowed: seen "));
+    seen.any(|count| !count.starts_with("0 "))
+}
+
 /// `LITMUS_ITERATIONS=1000000` asks for more than the 100000 of each test.
 #[test]
 fn memory_order() {
@@ -109,13 +115,14 @@ fn memory_order() {
     let parallel = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
     for engine in ENGINES {
         for cpus in [2, 4] {
-            let console = passes_on(engine, "litmus", &elf, cpus, 60 * seconds);
-            // Generated code on two processors does reorder a store with a later load: the test can see reordering.
-            let reorders = console
-                .lines()
-                .filter_map(|l| l.trim().strip_prefix("SB plain, allowed: seen "))
-                .any(|l| !l.starts_with("0 "));
-            assert!(reorders || engine != "jit" || cpus > 2 || !parallel, "nothing was reordered:\n{console}");
+            let run = || passes_on(engine, "litmus", &elf, cpus, 60 * seconds);
+            let console = run();
+            // Generated code on two processors does reorder a store with a later load: the test can see reordering. It
+            // happens only while both have a processor of the host, which on a busy one may take a few runs.
+            if engine == "jit" && cpus == 2 && parallel {
+                let seen = sees_reordering(&console) || (0..20).any(|_| sees_reordering(&run()));
+                assert!(seen, "nothing was reordered:\n{console}");
+            }
         }
     }
 }
