@@ -32,9 +32,6 @@ struct El0 {
     clean: u64,
 }
 
-/// TLB maintenance of so many pages looks them up one by one: a run of contiguous pages.
-pub const FEW_PAGES: u64 = 16;
-
 /// Most pages of the EL1 context that are remembered one by one; with more, a change of the address space drops them all.
 pub const LOCAL_LIMIT: usize = 256;
 
@@ -373,8 +370,11 @@ impl Contexts {
 
     fn apply_range(&mut self, op: &TlbiOp, hot: &mut Hot) -> Option<(u64, u64)> {
         let half = |va: u64| (va >> 55) as usize & 1;
-        let most = self.largest[half(op.start)].max(self.largest[half(op.last)]);
-        let block = (1u64 << self.blocks.largest(op.start, op.last, most)) - 1;
+        let block = if self.blocks.may_hold(op.start, op.last) {
+            (1u64 << self.largest[half(op.start)].max(self.largest[half(op.last)])) - 1
+        } else {
+            0xfff
+        };
         let first = canonical(op.start) & !block & !0xfff;
         let last = (op.last | block) & !0xfff;
         let high = half(op.last) == 1;
@@ -389,9 +389,8 @@ impl Contexts {
         }
         self.el1.remove_pages(first, last);
         hot.l0_el1.remove(first, last, self.empty);
-        let pages = (last.wrapping_sub(first) >> 12) + 1;
-        let touched = if pages <= FEW_PAGES {
-            (0..pages).any(|n| self.exec.contains(&first.wrapping_add(n << 12)))
+        let touched = if first == last {
+            self.exec.contains(&first)
         } else {
             self.exec.iter().any(|va| (first..=last).contains(va))
         };

@@ -98,21 +98,18 @@ impl std::fmt::Debug for Tlb {
     }
 }
 
-/// log2 of a run of contiguous pages of 4 KiB.
-const CONTIGUOUS: u8 = 16;
-
 /// Where blocks were cached: may say "yes" too often, never "no" wrongly.
 #[derive(Debug, Clone)]
 pub struct BlockFilter {
-    /// 2 MiB regions with a mapping of at most 64 KiB (contiguous pages), and those with one of at most 2 MiB.
-    small: [[u64; 64]; 2],
+    /// 2 MiB regions with a mapping of at most that size.
+    small: [u64; 64],
     /// 1 GiB regions with a larger mapping: any address of it must find it, whichever page of it was cached.
     large: [u64; 4],
 }
 
 impl Default for BlockFilter {
     fn default() -> Self {
-        BlockFilter { small: [[0; 64]; 2], large: [0; 4] }
+        BlockFilter { small: [0; 64], large: [0; 4] }
     }
 }
 
@@ -131,38 +128,28 @@ impl BlockFilter {
     pub fn insert(&mut self, va: u64, block_shift: u8) {
         if block_shift <= 21 {
             let (word, bit) = Self::small_slot(canonical(va) >> 21);
-            self.small[usize::from(block_shift > CONTIGUOUS)][word] |= bit;
+            self.small[word] |= bit;
         } else {
             let (word, bit) = Self::large_slot(canonical(va) >> 30);
             self.large[word] |= bit;
         }
     }
 
-    /// log2 of the size of the largest mapping with an address in `start..=last` that may have been added; 12 if none was. `most`: that of the largest
-    /// that was added anywhere.
-    pub fn largest(&self, start: u64, last: u64, most: u8) -> u8 {
+    /// False if no mapping with an address in `start..=last` was added.
+    pub fn may_hold(&self, start: u64, last: u64) -> bool {
         let (start, last) = (canonical(start), canonical(last));
         if last.wrapping_sub(start) > 16 << 21 {
-            return most;
+            return true;
         }
+        let small = (start >> 21..=last >> 21).any(|region| {
+            let (word, bit) = Self::small_slot(region);
+            self.small[word] & bit != 0
+        });
         let large = (start >> 30..=last >> 30).any(|region| {
             let (word, bit) = Self::large_slot(region);
             self.large[word] & bit != 0
         });
-        if large {
-            return most;
-        }
-        let small = self.small.each_ref().map(|small| {
-            (start >> 21..=last >> 21).any(|region| {
-                let (word, bit) = Self::small_slot(region);
-                small[word] & bit != 0
-            })
-        });
-        match small {
-            [_, true] => most.min(21),
-            [true, false] => most.min(CONTIGUOUS),
-            [false, false] => 12,
-        }
+        small || large
     }
 }
 
@@ -348,8 +335,11 @@ impl Tlb {
     }
 
     fn invalidate_range(&mut self, start: u64, last: u64) {
-        let most = self.largest[half_of(start)].max(self.largest[half_of(last)]);
-        let block = (1u64 << self.blocks.largest(start, last, most)) - 1;
+        let block = if self.blocks.may_hold(start, last) {
+            (1u64 << self.largest[half_of(start)].max(self.largest[half_of(last)])) - 1
+        } else {
+            0xfff
+        };
         let first = canonical(start) & !block;
         let last = last | block;
         let pages = (last >> 12).wrapping_sub(first >> 12);

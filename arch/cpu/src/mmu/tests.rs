@@ -472,29 +472,3 @@ fn broadcast_tlbi_reaches_the_other_pe() {
     a.sys(SysEnc::new(1, 0, 8, 3, 1), 0, 7 << 48 | 0x123).unwrap();
     assert!(!a.shoot_pending, "nothing of it is left");
 }
-
-#[test]
-fn the_filter_of_blocks_says_how_large_they_are() {
-    let mut filter = BlockFilter::default();
-    let at = |n: u64| 0xffff_8000_0000_0000u64 + (n << 21);
-    let (page, most) = (|va: u64| (va, va | 0xfff), 30);
-    let largest = |f: &BlockFilter, (first, last): (u64, u64)| f.largest(first, last, most);
-    assert_eq!(largest(&filter, page(at(5))), 12);
-    filter.insert(at(5) + 0x3_0000, 16);
-    filter.insert(at(7), 21);
-    filter.insert(at(8), 16);
-    for (n, shift) in [(4, 12), (5, 16), (6, 12), (7, 21), (8, 16), (9, 12)] {
-        assert_eq!(largest(&filter, page(at(n) + 0x1f_f000)), shift, "region {n}");
-    }
-    // Tags do not matter; a range has what any of its regions has; a long one has everything.
-    assert_eq!(largest(&filter, page(at(7) & !(0xff << 56))), 21);
-    assert_eq!(largest(&filter, (at(5), at(7) + 0xfff)), 21);
-    assert_eq!(largest(&filter, (at(5), at(6) - 1)), 16);
-    assert_eq!(largest(&filter, (at(100), at(200))), most);
-    filter.insert(at(9), 25);
-    assert_eq!(largest(&filter, page(at(4))), most);
-    assert_eq!(filter.largest(at(4), at(4) + 0xfff, 25), 25);
-    filter = BlockFilter::default();
-    filter.insert(at(5), 14);
-    assert_eq!(filter.largest(at(5), at(5), 14), 14, "nothing larger was added anywhere");
-}

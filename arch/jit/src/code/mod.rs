@@ -29,7 +29,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cpu::{CodeChange, CodeEpochs, CodeStamp};
 
 use crate::cache::{CodeCache, Region};
-use crate::contexts::FEW_PAGES;
 use crate::hugepages::Arena;
 use crate::thunks::Thunks;
 use directory::{Directory, Removed, Used};
@@ -410,10 +409,8 @@ impl CodeSpace {
         }
         let mut t = self.lock();
         let t = &mut *t;
-        let (page, more) = (first & !0xfff, (last & !0xfff).wrapping_sub(first & !0xfff) >> 12);
-        let pages: Vec<u32> = if more < FEW_PAGES {
-            let at = |n: u64| t.high.get(&page.wrapping_add(n << 12));
-            (0..=more).filter_map(at).flatten().copied().collect()
+        let pages: Vec<u32> = if first & !0xfff == last & !0xfff {
+            t.high.get(&(first & !0xfff)).cloned().unwrap_or_default()
         } else {
             t.high.iter().filter(|(va, _)| (first..=last).contains(va)).flat_map(|(_, p)| p.iter().copied()).collect()
         };
