@@ -108,16 +108,14 @@ impl Fixture {
     /// A build that fails; gives what it says.
     fn fails(&self, arguments: &[&str]) -> String {
         let output = tempfile::tempdir().expect("a folder");
+        // Of its own: the tests run side by side.
+        let scratch = tempfile::tempdir().expect("a folder");
         let image = output.path().join("a.tar");
-        let arguments = [arguments, &["--output", text(&image)]].concat();
+        let arguments = [arguments, &["--scratch", text(scratch.path()), "--output", text(&image)]].concat();
         let Finished { status, stderr, .. } = run(&mut self.command(&[], &arguments), LIMIT);
         assert!(status.code().is_some_and(|code| code != 0), "{arguments:?} does not fail: {status} {stderr}");
         assert_eq!(fs::read_dir(output.path()).expect("there").count(), 0, "{arguments:?} leaves something");
-        let scratch = self.path("cache/vmm/build");
-        assert!(
-            fs::read_dir(scratch).map_or(0, Iterator::count) == 0,
-            "{arguments:?} leaves something in the scratch folder"
-        );
+        assert_eq!(fs::read_dir(scratch.path()).expect("there").count(), 0, "{arguments:?} leaves scratch files");
         stderr
     }
 }
