@@ -6,8 +6,8 @@ use images::cache::Cache;
 use images::compression;
 use images::cpio::Writer;
 use images::deb::{DebNode, read_entries, read_files};
-use images::debian::{Archive, ArchiveOptions, Package};
-use images::demo::DemoGuest;
+use images::debian::{Archive, Package};
+use images::demo::{DemoGuest, DemoOptions};
 use images::kernel;
 use images::progress::Silent;
 
@@ -34,11 +34,7 @@ impl Workshop {
     #[must_use]
     pub fn new(suite: &str, package: &str) -> Workshop {
         let cache = Cache::of_user().expect("a cache folder");
-        let mut options = ArchiveOptions::new(suite);
-        if let Some((base, _)) = suite.split_once('-') {
-            options.suites.insert(0, base.to_owned());
-        }
-        let archive = Archive::open(&options, &cache, &Silent).expect("the archive");
+        let archive = Archive::open(&DemoOptions::new(suite).archive, &cache, &Silent).expect("the archive");
         let packages = kernel::packages(&archive, package).expect("the kernel's packages");
         let kernel_package = archive.fetch(packages.last().expect("one at least"), &Silent).expect("the package");
         Workshop {

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use images::cache::{Cache, Sha256Sum};
-use images::debian::{Archive, ArchiveOptions};
+use images::debian::Archive;
+use images::demo::DemoOptions;
 use images::kernel::{self, CLOUD_KERNEL};
 use images::progress::Silent;
 use tests::linux::Shell;
@@ -85,11 +86,7 @@ fn system(packages: &str) -> System {
 /// Debian's cloud kernel of a suite, and its package with the modules.
 fn kernel_of(suite: &str) -> (PathBuf, PathBuf) {
     let cache = Cache::of_user().expect("a cache folder");
-    let mut options = ArchiveOptions::new(suite);
-    if let Some((base, _)) = suite.split_once('-') {
-        options.suites.insert(0, base.to_owned());
-    }
-    let archive = Archive::open(&options, &cache, &Silent).expect("the archive");
+    let archive = Archive::open(&DemoOptions::new(suite).archive, &cache, &Silent).expect("the archive");
     let packages = kernel::packages(&archive, CLOUD_KERNEL).expect("the cloud kernel");
     let image = kernel::read(&archive, &packages, &Silent).expect("a kernel").image;
     let path = kept().join(format!("vmlinuz-{suite}-{}", std::process::id()));

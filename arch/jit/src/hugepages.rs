@@ -39,17 +39,18 @@ pub fn reserve(size: usize) -> io::Result<*mut u8> {
     Ok(start.cast())
 }
 
-/// Asks for one huge page behind the [`HUGE`] bytes of shared memory at `start`; true if there is one. Contents stay.
+/// Asks for one huge page behind the [`HUGE`] bytes of shared memory at `start`. Contents stay; a host that declines costs speed only.
 ///
 /// # Safety
 /// The bytes are a shared mapping at a multiple of [`HUGE`], writable.
-pub unsafe fn collapse(start: *mut u8) -> bool {
+pub unsafe fn collapse(start: *mut u8) {
     const MADV_COLLAPSE: i32 = 25;
     // An extent without any page cannot be collapsed.
     // SAFETY: a mapping of the caller's; neither advice changes contents.
     unsafe {
-        libc::madvise(start.cast(), 4096, libc::MADV_POPULATE_WRITE) == 0
-            && libc::madvise(start.cast(), HUGE, MADV_COLLAPSE) == 0
+        if libc::madvise(start.cast(), 4096, libc::MADV_POPULATE_WRITE) == 0 {
+            libc::madvise(start.cast(), HUGE, MADV_COLLAPSE);
+        }
     }
 }
 
