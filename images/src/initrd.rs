@@ -33,12 +33,14 @@ pub enum InitrdError {
         source: io::Error,
     },
     /// A driver is neither there nor built in.
-    #[error("The modules in {} have no driver {name}, which the root disk needs; use the kernel's full package", path.display())]
+    #[error("The modules in {} have no driver {name}, which the root disk needs; {hint}", path.display())]
     NoDriver {
         /// The modules.
         path: PathBuf,
         /// The module's name.
         name: String,
+        /// What helps.
+        hint: String,
     },
     /// No root.
     #[error(
@@ -86,7 +88,9 @@ pub fn modules_beside(kernel: &Path, version: &str) -> Option<PathBuf> {
         .collect();
     packages.sort();
     let trees = ["", "usr", "..", "../usr"].map(|tree| folder.join(tree).join("lib/modules").join(version));
-    packages.pop().or_else(|| trees.into_iter().find(|tree| tree.join("kernel").is_dir()))
+    // The image itself may be among the modules: `lib/modules/VERSION/vmlinuz`.
+    let own = folder.file_name().is_some_and(|name| name == version).then(|| folder.to_owned());
+    packages.pop().or_else(|| own.into_iter().chain(trees).find(|tree| tree.join("kernel").is_dir()))
 }
 
 /// Makes the initrd, a cpio archive, for a machine whose disks are reached by the driver `transport` (`virtio_pci` or
@@ -96,14 +100,21 @@ pub fn modules_beside(kernel: &Path, version: &str) -> Option<PathBuf> {
 /// [`InitrdError::NoDriver`] and modules that cannot be read.
 pub fn make(
     set: &ModuleSet,
-    origin: &Path,
+    (origin, version): (&Path, &str),
     transport: &str,
     root: &Root,
     words: &Words,
 ) -> Result<Vec<u8>, InitrdError> {
     let needed = [transport, "virtio_blk", root.file_system];
     if let Some(missing) = needed.into_iter().find(|name| !set.has(name)) {
-        return Err(InitrdError::NoDriver { path: origin.to_owned(), name: missing.to_owned() });
+        let hint = match set.knows_built_in() {
+            true => "use the kernel's full package".to_owned(),
+            false => format!(
+                "there is no modules.builtin either, the list of what the kernel has built in: put the package \
+                 linux-base-{version} beside it, or use the folder lib/modules/{version} with all of its files"
+            ),
+        };
+        return Err(InitrdError::NoDriver { path: origin.to_owned(), name: missing.to_owned(), hint });
     }
     let names: Vec<&str> = needed.into_iter().chain(DEVICES).chain(SYSTEMD).collect();
     let modules = set.in_order(&names)?;

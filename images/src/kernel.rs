@@ -127,8 +127,9 @@ fn packages_of(archive: &Archive, meta: Package) -> Result<Vec<Package>, KernelE
         // A package with a kernel of its own.
         None => meta,
     };
-    // Newer packages have the modules apart, and still newer ones the image too.
-    let apart = |name: &&str| name.starts_with("linux-modules-") || name.starts_with("linux-binary-");
+    // Newer packages have the modules apart, and still newer ones the image and the list of what is built in too. (The
+    // package `linux-base` is another thing.)
+    let apart = |name: &&str| modules::PACKAGES.iter().any(|kind| name.starts_with(kind));
     let apart: Vec<&str> = kernel.depends.iter().flatten().map(|one| one.name.as_str()).filter(apart).collect();
     let mut packages = Vec::new();
     for name in apart {

@@ -1,6 +1,7 @@
 //! The modules of a kernel, in a folder, in its package or in an archive, and the order in which some of them can be loaded.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub const DISKS: [&str; 3] = ["virtio_pci", "virtio_mmio", "virtio_blk"];
 const MAX_MODULE: u64 = 64 << 20;
 /// Greatest size of all that is kept of a package.
 const MAX_PACKAGE: u64 = 512 << 20;
+/// What the names of a kernel's packages begin with.
+pub(crate) const PACKAGES: [&str; 4] = ["linux-image-", "linux-modules-", "linux-base-", "linux-binary-"];
 /// Folders below `kernel/` of which a root disk may need a module.
 const PLACES: [&str; 15] = [
     "arch/arm64/",
@@ -108,7 +111,8 @@ pub struct ModuleSet {
 
 impl ModuleSet {
     /// The modules of the kernel `version` in `path`: a kernel package, an archive that [`ModuleSet::archive`] made, or a
-    /// folder `VERSION`, `lib/modules` or one that has `lib/modules/VERSION`.
+    /// folder `VERSION`, `lib/modules` or one that has `lib/modules/VERSION`. Beside one of the packages that newer kernels
+    /// are split into, the others are read too.
     ///
     /// # Errors
     /// [`ModuleError`].
@@ -118,11 +122,15 @@ impl ModuleSet {
         }
         let mut magic = [0; 6];
         let is_archive = fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok();
-        let files = if is_archive && magic == *b"070701" {
-            read_archive(path).map_err(|source| ModuleError::Io { path: path.to_owned(), source })?
-        } else {
-            deb::read_files(path, |name| is_module_of(name, version), MAX_PACKAGE)?
-        };
+        if is_archive && magic == *b"070701" {
+            let files = read_archive(path).map_err(|source| ModuleError::Io { path: path.to_owned(), source })?;
+            return ModuleSet::of_files(path, files, version);
+        }
+        let wanted = |name: &str| is_module_of(name, version);
+        let mut files = deb::read_files(path, wanted, MAX_PACKAGE)?;
+        for other in packages_beside(path, version) {
+            files.extend(deb::read_files(&other, wanted, MAX_PACKAGE)?);
+        }
         ModuleSet::of_files(path, files, version)
     }
 
@@ -227,6 +235,11 @@ impl ModuleSet {
         contents.map_err(|source| ModuleError::Io { path: self.origin.join(path), source })
     }
 
+    /// Whether there is a list of what is built into the kernel.
+    pub fn knows_built_in(&self) -> bool {
+        !self.built_in.is_empty()
+    }
+
     /// Whether the kernel can do what the module `name` does.
     pub fn has(&self, name: &str) -> bool {
         self.modules.contains_key(name) || self.built_in.contains(name)
@@ -319,6 +332,28 @@ pub(super) fn is_useful(name: &str) -> bool {
     version(name).is_some_and(|version| is_module_of(name, &version))
 }
 
+/// The packages of the same kernel in the folder of `package`: since Linux 7.0 Debian keeps the image, the modules and the
+/// list of what is built in (`modules.builtin`) in packages of their own.
+fn packages_beside(package: &Path, version: &str) -> Vec<PathBuf> {
+    let folder = package.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let prefixes = PACKAGES.map(|kind| format!("{kind}{version}_"));
+    let kind_of = |name: &str| prefixes.iter().find(|prefix| name.starts_with(prefix.as_str()));
+    let Some(own) = package.file_name().and_then(OsStr::to_str).filter(|name| kind_of(name).is_some()) else {
+        return Vec::new();
+    };
+    // The same build of it: what is between version and architecture is the package's version.
+    let build = |name: &str| kind_of(name).and_then(|prefix| name.strip_prefix(prefix.as_str())).map(str::to_owned);
+    let wanted = build(own);
+    let mut others: Vec<String> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name != own && name.ends_with(".deb") && build(name) == wanted)
+        .collect();
+    others.sort();
+    others.into_iter().map(|name| folder.join(name)).collect()
+}
+
 /// The files of an archive of modules.
 fn read_archive(path: &Path) -> io::Result<Vec<DebFile>> {
     let size = fs::metadata(path)?.len();
@@ -395,6 +430,25 @@ mod tests {
         assert_eq!(order(&again, &["virtio_blk"]), ["virtio", "virtio_blk"]);
         assert!(again.has("mbcache") && !again.has("xfs"));
         assert!(matches!(ModuleSet::open(&path, "6.2"), Err(ModuleError::NoModules { .. })));
+    }
+
+    #[test]
+    fn packages_of_one_kernel_are_found_beside_each_other() {
+        let scratch = crate::cache::tests::Scratch::new("packages");
+        let names = [
+            "linux-modules-7.2-cloud-arm64_7.2.13-1_arm64.deb",
+            "linux-base-7.2-cloud-arm64_7.2.13-1_arm64.deb",
+            "linux-base-7.2-cloud-arm64_7.2.12-1_arm64.deb",
+            "linux-base-7.2-arm64_7.2.13-1_arm64.deb",
+            "linux-binary-7.2-cloud-arm64_7.2.13-1_arm64.deb",
+            "linux-base-7.2-cloud-arm64_7.2.13-1_arm64.deb.part",
+        ];
+        for name in names {
+            fs::write(scratch.0.join(name), b"").expect("written");
+        }
+        let beside = |name: &str| packages_beside(&scratch.0.join(name), "7.2-cloud-arm64");
+        assert_eq!(beside(names[0]), [scratch.0.join(names[1]), scratch.0.join(names[4])]);
+        assert!(beside("kernel.deb").is_empty());
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Request<'_> {
             Transport::Pci => "virtio_pci",
             Transport::Mmio => "virtio_mmio",
         };
-        initrd::make(&ModuleSet::open(path, version)?, path, transport, &root, &words)
+        initrd::make(&ModuleSet::open(path, version)?, (path, version), transport, &root, &words)
     }
 
     /// The disks, only to be looked at; they are closed again before the machine opens them.
