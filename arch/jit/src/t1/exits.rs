@@ -4,7 +4,7 @@
 //! branch goes backward), moves the page address (if it goes to another page), and ends in a patchable jump. Linking patches
 //! the stub's jump; when the target does not read the flags and the stub has nothing else to do, it patches the branch itself.
 
-use crate::asm::{Alu, Cc, Gpr, Label, Mem, Section, Shift, Sz};
+use crate::asm::{Alu, Cc, Gpr, Label, Mem, Section, Sz};
 use crate::env;
 use crate::optimisations::Optimisation;
 
@@ -169,8 +169,9 @@ impl Builder<'_> {
             return self.a.jmp_abs(miss);
         }
         self.a.load(Sz::Q, Gpr::RDX, Mem::b(ENV, env::REQ));
-        self.a.mov(Sz::D, Gpr::RCX, Gpr::RAX);
-        self.a.shift_imm(Shift::Shr, Sz::D, Gpr::RCX, env::JC_SHIFT);
+        // A rotation where the hash has a shift: what comes round is above the mask.
+        const _: () = assert!(env::JC_MASK.leading_zeros() as u8 >= env::JC_SHIFT);
+        self.a.rorx(Sz::D, Gpr::RCX, Gpr::RAX, env::JC_SHIFT);
         self.a.alu(Alu::Xor, Sz::D, Gpr::RCX, Gpr::RAX);
         self.a.alu_imm(Alu::And, Sz::D, Gpr::RCX, env::JC_MASK);
         self.a.alu(Alu::Cmp, Sz::Q, Gpr::RAX, Mem::bi(CTX, Gpr::RCX, 2, 0));

@@ -850,6 +850,17 @@ fn cond_select(b: &mut Builder<'_>, sz: Sz, op: CondSelectOp, cond: isa::insn::C
         }
         return b.set(rd, d);
     }
+    if op == CondSelectOp::Csel
+        && let Some(d) = pin(rd)
+    {
+        // In place: one of the two is there already, or is moved there.
+        let (cc, other) = if rd == rn { (cc.not(), rm) } else { (cc, rn) };
+        if rd != rn && rd != rm {
+            b.load_sz(sz, d, rm);
+        }
+        let other = b.rm(other, RCX);
+        return b.a.cmov(cc, sz, d, other);
+    }
     b.load_sz(sz, RAX, rm);
     match op {
         CondSelectOp::Csel => {}
