@@ -2,6 +2,7 @@
 //! host spends on them. See `docs/design/benchmarks.md`.
 
 pub mod guest;
+pub mod host;
 pub mod rates;
 
 use std::ffi::OsString;
@@ -14,9 +15,9 @@ use std::process::Command;
 use images::cache::Cache;
 use images::progress::Progress;
 
-use super::subject::{Job, Seen, Subject};
+use super::subject::{Job, Run, Seen, Subject};
 use crate::exit::{Failure, explain};
-use rates::{Measure, Rates};
+use rates::{HOST, Measure, Rates};
 
 /// What is measured of disks: the unit, and how many times QEMU's rate is asked for.
 pub const STORAGE: [Measure; 6] = [
@@ -161,12 +162,23 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Vec<Rates>, Fai
     for program in &options.qemus {
         subjects.push(Subject::qemu(program)?);
     }
-    let names: Vec<String> = subjects.iter().map(Subject::name).collect();
+    let mut names: Vec<String> = subjects.iter().map(Subject::name).collect();
+    // Where the disk is memory, the host's own speed says nothing.
+    let host = options.scratch.as_deref().filter(|_| options.measures.iter().any(|one| one.name.starts_with("dd-")));
+    names.extend(host.map(|_| HOST.to_owned()));
     let new_table = |cpus: &u16| Rates::new(*cpus, names.clone(), options.measures.clone());
     let mut tables: Vec<Rates> = options.cpus.iter().map(new_table).collect();
     let kernel = options.kernel.as_deref().unwrap_or(&guest.kernel);
     for number in 1..=options.runs {
         for table in &mut tables {
+            if let Some(folder) = host {
+                progress.begin("the host's own disk", None);
+                let path = folder.join(format!("vmm-bench-{}-host", std::process::id()));
+                let rated =
+                    host::dd(&path).map_err(|e| Failure::backend(format!("--scratch {}: {e}", folder.display())))?;
+                table.enter(HOST, &Run { rated, ..Run::default() });
+                progress.end();
+            }
             for machine in Machine::all(&options.measures) {
                 for subject in &subjects {
                     let name = subject.name();

@@ -69,7 +69,7 @@ pub struct BenchArgs {
     /// Only these programs, or these rows of storage or network
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Where the disks of storage are put (default: /dev/shm, which is memory)
+    /// Where the disks of storage are put (default: /dev/shm, which is memory); dd of the host itself is measured there too
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
     /// Of `kvm`, only what needs no kernel

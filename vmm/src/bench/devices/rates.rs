@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 use super::super::subject::Run;
 use super::super::table::VMM;
 
+/// The host's own disk, as a subject.
+pub const HOST: &str = "host";
+/// What a virtual disk is to have of the host's own rate, where the disk is the limit.
+const BAR_OF_HOST: f64 = 0.95;
+
 /// Something that is measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measure {
@@ -73,13 +78,18 @@ impl Rates {
     }
 
     fn others(&self) -> impl Iterator<Item = &String> {
-        self.subjects.iter().filter(|subject| *subject != VMM)
+        self.subjects.iter().filter(|subject| *subject != VMM && *subject != HOST)
     }
 
     /// How many times the fastest QEMU's rate `vmm` has.
     pub fn gain(&self, measure: &str) -> Option<f64> {
         let fastest = self.others().filter_map(|subject| self.rate(measure, subject)).max_by(f64::total_cmp)?;
         Some(self.rate(measure, VMM)? / fastest)
+    }
+
+    /// Which part of the host's own rate `vmm` has.
+    pub fn of_host(&self, measure: &str) -> Option<f64> {
+        Some(self.rate(measure, VMM)? / self.rate(measure, HOST)?)
     }
 
     /// How many times more processor time the most frugal QEMU takes for the same.
@@ -109,10 +119,19 @@ impl Rates {
         };
         for Measure { name, unit, bar } in &self.measures {
             let rates: String = self.subjects.iter().map(|subject| cell(self.rate(name, subject), 0)).collect();
-            let costs = self.subjects.iter().map(|subject| cell(self.cost(name, subject).map(|cost| cost * 1e6), 2));
+            let cost = |subject| self.cost(name, subject).filter(|cost| *cost > 0.0);
+            let costs = self.subjects.iter().map(|subject| cell(cost(subject).map(|cost| cost * 1e6), 2));
             let costs: String = costs.collect();
             let (gain, saving) = (times(self.gain(name), 9), times(self.saving(name), 11));
             let _ = writeln!(out, "{name:14}{unit:>7}{rates} |{costs} |{gain}{bar:>6.1}x{saving}");
+        }
+        for Measure { name, .. } in &self.measures {
+            if let Some(part) = self.of_host(name) {
+                let _ = writeln!(
+                    out,
+                    "{name}: vmm has {part:.2} of the host's own rate (bar {BAR_OF_HOST}, where the disk is the limit)"
+                );
+            }
         }
         out
     }
@@ -132,7 +151,7 @@ impl Rates {
             json!({
                 "measure": measure.name, "unit": measure.unit, "bar": measure.bar,
                 "subjects": subjects.collect::<serde_json::Map<_, _>>(),
-                "gain": self.gain(measure.name), "processor_gain": self.saving(measure.name),
+                "gain": self.gain(measure.name), "of_host": self.of_host(measure.name), "processor_gain": self.saving(measure.name),
             })
         };
         json!({ "cpus": self.cpus, "measures": self.measures.iter().map(row).collect::<Vec<_>>(), "vmm_stats": self.stats })
@@ -174,6 +193,17 @@ mod tests {
             "{text}"
         );
         assert_eq!(rates.json()["measures"][0]["gain"], json!(2.5));
+    }
+
+    #[test]
+    fn the_host_is_no_competitor() {
+        let mut rates = table();
+        rates.subjects.push(HOST.to_owned());
+        let rated = vec![Rated { name: "dd".into(), rate: 510.0, cost: 0.0 }];
+        rates.enter(HOST, &Run { rated, ..Run::default() });
+        assert_eq!((rates.gain("dd"), rates.of_host("dd")), (Some(2.5), Some(500.0 / 510.0)));
+        assert!(rates.text().contains("vmm has 0.98 of the host's own rate"), "{}", rates.text());
+        assert_eq!(table().of_host("dd"), None);
     }
 
     #[test]
