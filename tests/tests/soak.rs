@@ -125,7 +125,7 @@ fn nothing_grows() {
     let mut shell = Shell::boot_with("auto", &guest, 1, MEMORY.0, "quiet", &options);
     let process = shell.process().id();
     shell.command(
-        "for i in $(seq 100); do ip route | grep -q default && break; sleep 0.2; done; nc -ll -p 7 -e cat & true",
+        "dmesg -n 1; for i in $(seq 100); do ip route | grep -q default && break; sleep 0.2; done; nc -ll -p 7 -e cat & true",
     );
     let data = pattern(64 << 10, 1);
     let sum = Sha256Sum::of(&data).to_string();

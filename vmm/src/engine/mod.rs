@@ -76,6 +76,11 @@ pub trait Engine: Send + Sync {
     fn counter_frequency(&self) -> u64 {
         cpu::clock::DEFAULT_FREQUENCY
     }
+    /// How fast the guests' time runs beside the host's. An engine that is slower on purpose slows time too: its guests would
+    /// else do nothing but take timer interrupts.
+    fn time_scale(&self) -> f64 {
+        1.0
+    }
     /// The processor of a `--cpu` name.
     fn cpu(&self, name: &str) -> Result<CpuConfig, Failure> {
         emu::cpu_model(name)

@@ -16,9 +16,16 @@ pub struct Translator {
     pub options: Options,
 }
 
+/// Time under `--jit-stress` and `--check-jit`, which execute a tenth of the instructions in a second, or less.
+const SLOWED: f64 = 0.125;
+
 impl Engine for Translator {
     fn name(&self) -> &'static str {
         "jit"
+    }
+
+    fn time_scale(&self) -> f64 {
+        if self.options.stress.is_some() || self.options.check { SLOWED } else { 1.0 }
     }
 
     fn create(&self, setup: Setup) -> Result<Arc<dyn Vm>, Failure> {

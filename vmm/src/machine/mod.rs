@@ -111,7 +111,7 @@ impl Machine {
         config.check()?;
         let boot = Boot::open(&config.boot, config.vcpus, has_pmu(&config.cpu), &config.virtio)?;
         let ram = GuestRam::new(config.memory)?;
-        let clock = Arc::new(Clock::with(engine.counter_frequency(), 1.0));
+        let clock = Arc::new(Clock::with(engine.counter_frequency(), engine.time_scale()));
         clock.pause();
         let setup = Setup {
             ram: ram.clone(),
