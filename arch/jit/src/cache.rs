@@ -7,6 +7,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
 
 use crate::hugepages::{self, HUGE};
 
@@ -16,9 +18,55 @@ pub struct CodeCache {
     rw: *mut u8,
     rx: *mut u8,
     size: usize,
-    /// Which blocks of [`HUGE`] bytes may still become huge pages.
-    small: Box<[AtomicBool]>,
+    collapser: Option<Collapser>,
     _fd: OwnedFd,
+}
+
+/// Gives blocks of [`HUGE`] bytes huge pages, on a thread of its own: the host, which first lets all its processors do something, takes between a fifth of a
+/// millisecond and twenty for one.
+#[derive(Debug)]
+struct Collapser {
+    /// Which blocks may still be asked for.
+    small: Box<[AtomicBool]>,
+    wanted: Sender<usize>,
+    thread: JoinHandle<()>,
+}
+
+impl Collapser {
+    /// For the writable mapping at `rw`. `None`: there are no whole blocks, or no thread; then pages stay small.
+    ///
+    /// # Safety
+    /// `rw` is a multiple of [`HUGE`], and the mapping stays until [`Collapser::end`] has returned.
+    unsafe fn new(rw: *mut u8, size: usize) -> Option<Collapser> {
+        let small: Box<[AtomicBool]> = (0..size / HUGE).map(|_| AtomicBool::new(true)).collect();
+        if small.is_empty() {
+            return None;
+        }
+        let (wanted, queue) = channel();
+        let start = rw.expose_provenance();
+        let body = move || {
+            for block in queue {
+                // SAFETY: a whole block inside the writable mapping, which stays while this thread runs, as the caller of `new` promises.
+                unsafe { hugepages::collapse(std::ptr::with_exposed_provenance_mut(start + block * HUGE)) };
+            }
+        };
+        let thread = thread::Builder::new().name("code-pages".into()).stack_size(64 << 10).spawn(body).ok()?;
+        Some(Collapser { small, wanted, thread })
+    }
+
+    fn want(&self, block: usize) {
+        if self.small.get(block).is_some_and(|s| s.swap(false, Ordering::Relaxed)) {
+            // Without the thread pages stay small.
+            let _ = self.wanted.send(block);
+        }
+    }
+
+    /// Ends the thread.
+    fn end(self) {
+        drop(self.wanted);
+        // It has nothing to say.
+        let _ = self.thread.join();
+    }
 }
 
 // SAFETY: the pointers are plain addresses of mappings that this value owns; what is written goes through an exclusive `Region` or an atomic.
@@ -124,17 +172,16 @@ impl CodeCache {
                 return Err(e);
             }
         };
-        let small = (0..if huge { size / HUGE } else { 0 }).map(|_| AtomicBool::new(true)).collect();
-        Ok(CodeCache { rw, rx, size, small, _fd: fd })
+        // SAFETY: `reserve` aligns to HUGE; `drop` ends the thread before it unmaps.
+        let collapser = huge.then(|| unsafe { Collapser::new(rw, size) }).flatten();
+        Ok(CodeCache { rw, rx, size, collapser, _fd: fd })
     }
 
-    /// `len` bytes at `start` are about to be filled: they get huge pages, if they may.
+    /// `len` bytes at `start` are about to be filled: they get huge pages soon, if they may, and so does what comes behind them.
     pub fn prepare(&self, start: usize, len: usize) {
-        for block in start / HUGE..=(start + len.max(1) - 1) / HUGE {
-            if self.small.get(block).is_some_and(|s| s.swap(false, Ordering::Relaxed)) {
-                // SAFETY: a whole block inside the writable mapping, which begins at a multiple of the size of blocks.
-                unsafe { hugepages::collapse(self.rw.add(block * HUGE)) };
-            }
+        let Some(collapser) = &self.collapser else { return };
+        for block in start / HUGE..=(start + len.max(1) - 1) / HUGE + 1 {
+            collapser.want(block);
         }
     }
 
@@ -205,6 +252,9 @@ impl CodeCache {
 
 impl Drop for CodeCache {
     fn drop(&mut self) {
+        if let Some(collapser) = self.collapser.take() {
+            collapser.end();
+        }
         // SAFETY: both mappings were made by `new` with this size; code in them does not run: the owner is gone.
         unsafe {
             libc::munmap(self.rw.cast(), self.size);

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 pub struct JitCounters {
     /// Fragments translated.
     pub fragments: u64,
+    /// Fragments used again after a change of their page, as their words had not changed.
+    pub revived: u64,
     /// Guest instructions translated.
     pub guest_insns: u64,
     /// Host bytes emitted.
@@ -21,6 +23,12 @@ pub struct JitCounters {
     pub exits: u64,
     /// Indirect branches that the jump cache did not know.
     pub lookups: u64,
+    /// Accesses that missed their slot.
+    pub slot_misses: u64,
+    /// ... and the first-level table, but not the second-level TLB.
+    pub second_hits: u64,
+    /// Times that TLB maintenance of a page looked at all slots, as the bucket of the page was full.
+    pub bucket_overflows: u64,
     /// Accesses that missed the first-level table.
     pub l1_misses: u64,
     /// ... that were filled.
@@ -37,6 +45,8 @@ pub struct JitCounters {
     pub context_switches: u64,
     /// EL0 contexts made anew.
     pub context_misses: u64,
+    /// TLB and instruction cache maintenance by the helper of its own.
+    pub maintenance: u64,
     /// TLB maintenance operations applied.
     pub tlbi: u64,
     /// Times that code pages were dropped because their code changed.
@@ -73,6 +83,7 @@ impl JitCounters {
         let mut s = String::new();
         let rows = [
             ("fragments", self.fragments),
+            ("revived", self.revived),
             ("guest_insns", self.guest_insns),
             ("host_bytes", self.host_bytes),
             ("translate_ns", self.translate_ns),
@@ -80,6 +91,9 @@ impl JitCounters {
             ("links", self.links),
             ("exits", self.exits),
             ("lookups", self.lookups),
+            ("slot_misses", self.slot_misses),
+            ("second_hits", self.second_hits),
+            ("bucket_overflows", self.bucket_overflows),
             ("l1_misses", self.l1_misses),
             ("l1_fills", self.l1_fills),
             ("slow_accesses", self.slow_accesses),
@@ -87,6 +101,7 @@ impl JitCounters {
             ("steps", self.steps),
             ("context_switches", self.context_switches),
             ("context_misses", self.context_misses),
+            ("maintenance", self.maintenance),
             ("tlbi", self.tlbi),
             ("pages_dropped", self.pages_dropped),
             ("chunks_evicted", self.chunks_evicted),

@@ -120,6 +120,10 @@ pub const SECOND: i32 = hot(offset_of!(Hot, second));
 pub const LOCAL: i32 = hot(offset_of!(Hot, local));
 /// A [`Slot`]: a page on its way from the second-level TLB to a slot.
 pub const PASSING: i32 = hot(offset_of!(Hot, passing));
+/// Count of the accesses that missed their slot.
+pub const SLOT_MISSES: i32 = hot(offset_of!(Hot, slot_misses));
+/// Count of those that the second-level TLB knew.
+pub const SECOND_HITS: i32 = hot(offset_of!(Hot, second_hits));
 /// Numbers of the contexts: privileged and unprivileged, each by VA[55].
 pub const CONTEXTS: i32 = hot(offset_of!(Hot, inline) + offset_of!(crate::exceptions::Inline, contexts));
 /// The EL1 context has pages made while PAN was 0 (a byte).

@@ -2,7 +2,7 @@
 //!
 //! A guest touches code, translation tables and jump caches all over, and each 4 KiB page of those is one more entry in the host's TLB, whose misses are dear
 //! (in a virtual machine doubly so). Tables therefore come out of an [`Arena`] of transparent huge pages; the code cache, which is shared memory, has its
-//! blocks collapsed ([`collapse`]). Where the host declines nothing changes but speed.
+//! blocks collapsed ([`collapse`]) by a thread of its own. Where the host declines nothing changes but speed.
 #![expect(unsafe_code, reason = "maps memory, and hands out pieces of it as boxes")]
 
 use std::alloc::Layout;

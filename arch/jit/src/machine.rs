@@ -119,6 +119,7 @@ impl JitShared {
             miss: helper_miss as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
             miss_group: helper_miss_group as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
             set_space: helper_set_space as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
+            maintain: helper_maintain as extern "sysv64" fn(*mut JitCpu) -> u32 as usize as u64,
         };
         let huge = self.options.optimise.has(Optimisation::HugePages);
         let space = CodeSpace::new(vm.vcpus.len(), vm.ram.pages(), self.options.cache_bytes, huge, |base| {
@@ -190,6 +191,10 @@ pub struct Hot {
     pub local: Local,
     /// A page on its way from the second-level TLB to a slot.
     pub passing: Slot,
+    /// Accesses that missed their slot.
+    pub slot_misses: u64,
+    /// ... that the second-level TLB knew.
+    pub second_hits: u64,
     /// Slots for EL0's rights.
     pub l0_el0: SlotTable<{ crate::env::SLOTS_EL0 as usize }>,
     /// Slots for EL1's rights.
@@ -259,6 +264,7 @@ impl JitCpu {
         vcpu.tlbi_log = Some(Vec::new());
         vcpu.context_dirty = true;
         let mut second = Second::new(code.arena());
+        let buckets = shared.options.optimise.has(Optimisation::SlotBuckets);
         let hot = Hot {
             flags: 0,
             carry: 0,
@@ -285,8 +291,10 @@ impl JitCpu {
             second: second.table(),
             local: Local { count: 0, pages: [0; LOCAL_LIMIT] },
             passing: empty,
-            l0_el0: SlotTable::new(empty),
-            l0_el1: SlotTable::new(empty),
+            slot_misses: 0,
+            second_hits: 0,
+            l0_el0: SlotTable::new(empty, buckets),
+            l0_el1: SlotTable::new(empty, buckets),
         };
         let arena = Arc::clone(code.arena());
         let cpu = JitCpu {
@@ -320,6 +328,9 @@ impl JitCpu {
         self.code.grace.go_out(self.vcpu.index);
         self.vcpu.leave_guest();
         self.counters.executed = self.hot.executed;
+        self.counters.slot_misses = self.hot.slot_misses;
+        self.counters.second_hits = self.hot.second_hits;
+        self.counters.bucket_overflows = self.hot.l0_el0.buckets.overflows + self.hot.l0_el1.buckets.overflows;
         stop
     }
 
@@ -529,9 +540,14 @@ impl JitCpu {
             let mode = self.mode();
             self.contexts.update(&self.vcpu, mode, &mut self.hot, &self.code);
             self.allow_inline();
-            self.counters.context_switches = self.contexts.switches;
-            self.counters.context_misses = self.contexts.made;
         }
+        self.follow_space();
+    }
+
+    /// What depends on which address space is current and on what was forgotten.
+    fn follow_space(&mut self) {
+        self.counters.context_switches = self.contexts.switches;
+        self.counters.context_misses = self.contexts.made;
         self.second.follow([self.vcpu.tlb.numbering, self.contexts.cleared]);
         self.number_contexts();
     }
@@ -559,9 +575,22 @@ impl JitCpu {
         self.vcpu.context_dirty = false;
         self.contexts.switch_space(&self.vcpu, &mut self.hot);
         self.hot.inline.eret[0] &= u8::from(self.contexts.el0_known());
-        self.counters.context_switches = self.contexts.switches;
-        self.second.follow([self.vcpu.tlb.numbering, self.contexts.cleared]);
-        self.number_contexts();
+        self.follow_space();
+        0
+    }
+
+    /// The SYS instruction of encoding `hot.tmp[1]` with the value `hot.tmp[0]`: 0 if it was TLB maintenance or IC IVAU and is done, in line with what
+    /// [`JitCpu::interp`] does behind one; else nothing was done, and the interpreter has to.
+    fn maintain(&mut self) -> u32 {
+        let [value, enc, ..] = self.hot.tmp;
+        let quiet = self.lockstep.is_none() && self.vcpu.vm.trace.load(Ordering::Relaxed) == 0;
+        self.follow_mode();
+        #[expect(clippy::cast_possible_truncation, reason = "an encoding has 16 bits")]
+        if !quiet || !self.vcpu.maintain(cpu::sysreg::SysEnc(enc as u16), value) {
+            return 1;
+        }
+        self.counters.maintenance += 1;
+        self.sync();
         0
     }
 
@@ -668,6 +697,12 @@ extern "sysv64" fn helper_interp(cpu: *mut JitCpu) -> u32 {
 extern "sysv64" fn helper_set_space(cpu: *mut JitCpu) -> u32 {
     // SAFETY: as in `helper_interp`.
     unsafe { (*cpu).set_space() }
+}
+
+/// TLB or instruction cache maintenance, called by a thunk.
+extern "sysv64" fn helper_maintain(cpu: *mut JitCpu) -> u32 {
+    // SAFETY: as in `helper_interp`.
+    unsafe { (*cpu).maintain() }
 }
 
 /// A missed access, called by a thunk.

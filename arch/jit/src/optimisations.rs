@@ -61,8 +61,11 @@ optimisations! {
     AccessGroups "access-groups" "One check covers neighbouring accesses at one base register.";
     DeferredFences "deferred-fences" "STLR is a plain store; a later LDAR pays for the order, if there is one.";
     SpaceCode "space-code" "TTBR0_EL1 and TTBR1_EL1 are written without leaving generated code.";
+    MaintenanceCode "maintenance-code" "TLB maintenance and IC IVAU are done by a helper of their own (off: interpreted).";
     KeptScratch "kept-scratch" "Scratch registers hand a multiplier or the state of SHA-256 on to the next instructions.";
     SecondTlb "second-tlb" "A second-level TLB stands behind the first-level table.";
+    SlotBuckets "slot-buckets" "TLB maintenance of a page finds the slots that may hold it by the page.";
+    RevivedCode "revived-code" "Code of a page that was changed is used again where the guest's words are the same.";
     HugePages "huge-pages" "Code and translation tables lie in huge pages of the host.";
 }
 

@@ -47,6 +47,8 @@ pub struct Helpers {
     pub miss: u64,
     /// `extern "sysv64" fn(*mut JitCpu) -> u32`: TTBR`tmp[1]`_EL1 = `tmp[0]`; 0 if that was done.
     pub set_space: u64,
+    /// `extern "sysv64" fn(*mut JitCpu) -> u32`: the SYS instruction with encoding `tmp[1]` of the value `tmp[0]`; 0 if that was done.
+    pub maintain: u64,
     /// `extern "sysv64" fn(*mut JitCpu) -> u32`: so did the group of accesses; [`reason::RETRY`] or [`reason::DONE`], which means the detour.
     pub miss_group: u64,
 }
@@ -62,6 +64,8 @@ pub struct Thunks {
     pub interp_end: u64,
     /// Called with RAX = value, RDX = number: write TTBR0_EL1 or TTBR1_EL1. ZF set if that was done; else it is the dispatcher's.
     pub set_space: u64,
+    /// Called with RAX = value, RDX = encoding: TLB maintenance or IC IVAU at EL1. ZF set if that was done; else it is the interpreter's.
+    pub maintain: u64,
     /// Called with RCX = VA, RDX = `t1::mem::info_word`: a load missed its slot of EL0, EL1. Returns RDX = addend, changes RCX, XMM0 and XMM1; what follows
     /// the call says `t1::mem::MISS_TAIL`.
     pub miss_read: [u64; 2],
@@ -203,7 +207,9 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers, host: HostFeatures) -> Re
     a.jmp(leave);
 
     t.set_space = at(a);
-    set_space(a, helpers.set_space, host);
+    call_with_value(a, helpers.set_space, host);
+    t.maintain = at(a);
+    call_with_value(a, helpers.maintain, host);
 
     for (write, group, entries) in [
         (false, false, &mut t.miss_read),
@@ -239,8 +245,8 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers, host: HostFeatures) -> Re
     Ok((hot.to_vec(), t))
 }
 
-/// Call the helper with what it may change put away. It computes nothing in floating point, so the guest's MXCSR may stay.
-fn set_space(a: &mut Asm, helper: u64, host: HostFeatures) {
+/// Call the helper for a value in RAX and a number in RDX with what it may change put away. It computes nothing in floating point, so the guest's MXCSR may stay.
+fn call_with_value(a: &mut Asm, helper: u64, host: HostFeatures) {
     let lost = PINNED.iter().filter(|(_, host)| !SAVED.contains(host));
     a.store(Sz::Q, Mem::b(ENV, env::TMP), Gpr::RAX);
     a.store(Sz::Q, Mem::b(ENV, env::TMP + 8), Gpr::RDX);
@@ -289,6 +295,7 @@ fn miss(a: &mut Asm, m: &Miss, helpers: &Helpers, host: HostFeatures, leave: Lab
     let slots = if m.el0 { env::L0_EL0 } else { env::L0_EL1 };
     let (second, crossing, slow) = (a.label(), a.label(), a.label());
     a.push(rax);
+    a.inc_dec(false, Sz::Q, Mem::b(ENV, env::SLOT_MISSES));
     // RAX = the entry, RCX = offset from its page.
     let probe = a.here();
     a.mov(Sz::D, rax, rcx);
@@ -351,6 +358,7 @@ fn miss(a: &mut Asm, m: &Miss, helpers: &Helpers, host: HostFeatures, leave: Lab
     a.mov(Sz::Q, rax, rsi);
     a.pop(rdi);
     a.pop(rsi);
+    a.inc_dec(false, Sz::Q, Mem::b(ENV, env::SECOND_HITS));
     a.load(Sz::D, rdx, tmp(0));
     a.load(Sz::Q, rcx, tmp(1));
     a.alu(Alu::Sub, Sz::Q, rcx, tag);

@@ -138,10 +138,18 @@ pub struct Buckets {
     pub counts: [u8; 1 << BUCKET_BITS],
     /// Numbers of slots; the last of each bucket is not used.
     pub names: [[u16; 1 << BUCKET_SHIFT]; 1 << BUCKET_BITS],
+    /// What an empty bucket counts: nothing, or [`BUCKET_FULL`] if buckets are not to be used.
+    start: u8,
+    /// Times that all slots were looked at, as a bucket was full.
+    pub overflows: u64,
 }
 
 impl Buckets {
-    const NONE: Buckets = Buckets { counts: [0; 1 << BUCKET_BITS], names: [[0; 1 << BUCKET_SHIFT]; 1 << BUCKET_BITS] };
+    fn new(used: bool) -> Buckets {
+        let start = if used { 0 } else { BUCKET_FULL };
+        let names = [[0; 1 << BUCKET_SHIFT]; 1 << BUCKET_BITS];
+        Buckets { counts: [start; 1 << BUCKET_BITS], names, start, overflows: 0 }
+    }
 
     /// Name `slot` in bucket `b`, once.
     fn name(&mut self, b: usize, slot: u16) {
@@ -166,17 +174,17 @@ pub struct SlotTable<const N: usize> {
 }
 
 impl<const N: usize> SlotTable<N> {
-    /// All slots empty.
+    /// All slots empty; `buckets`: they are found by page.
     #[must_use]
-    pub fn new(empty: Slot) -> SlotTable<N> {
-        SlotTable { filled: Filled::NONE, buckets: Buckets::NONE, slots: [empty; N] }
+    pub fn new(empty: Slot, buckets: bool) -> SlotTable<N> {
+        SlotTable { filled: Filled::NONE, buckets: Buckets::new(buckets), slots: [empty; N] }
     }
 
     /// Empty all slots.
     pub fn clear(&mut self, empty: Slot) {
         self.filled.each(&mut self.slots, |s| *s = empty);
         self.filled.count = 0;
-        self.buckets.counts.fill(0);
+        self.buckets.counts.fill(self.buckets.start);
     }
 
     /// Empty the slots of the pages `first..=last` (canonical page addresses).
@@ -191,7 +199,7 @@ impl<const N: usize> SlotTable<N> {
     /// Empty the slots of one page, the common case; the bucket keeps those that hold other pages of it.
     fn remove_page(&mut self, page: u64, empty: Slot) {
         let b = bucket(page);
-        let count = std::mem::take(&mut self.buckets.counts[b]);
+        let count = std::mem::replace(&mut self.buckets.counts[b], self.buckets.start);
         if count < BUCKET_FULL {
             let names = self.buckets.names[b];
             for name in &names[..usize::from(count)] {
@@ -199,6 +207,7 @@ impl<const N: usize> SlotTable<N> {
             }
             return;
         }
+        self.buckets.overflows += 1;
         if self.filled.count as usize >= FILLED_LIMIT {
             for n in 0..N {
                 self.empty_halves(n as u16, page, empty);
@@ -416,7 +425,7 @@ mod tests {
     #[test]
     fn emptied_tables_are_empty() {
         let empty = Slot::empty(0);
-        let (mut c, mut t) = (Context::new(7, empty, &Arena::new(true)), SlotTable::<64>::new(empty));
+        let (mut c, mut t) = (Context::new(7, empty, &Arena::new(true)), SlotTable::<64>::new(empty, true));
         // Few, which are remembered one by one, and more than that.
         for count in [3, FILLED_LIMIT as u64 + 5, 2 * JC_ENTRIES as u64] {
             for n in 0..count {
@@ -459,8 +468,13 @@ mod tests {
 
     #[test]
     fn slots_of_a_page_are_found_whatever_happened_before() {
+        find_slots(true);
+        find_slots(false);
+    }
+
+    fn find_slots(buckets: bool) {
         let empty = Slot::empty(0);
-        let mut t = SlotTable::<256>::new(empty);
+        let mut t = SlotTable::<256>::new(empty, buckets);
         let mut random = 1u64;
         let mut draw = |n: u64| {
             random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);

@@ -19,6 +19,10 @@ struct State {
     queued: Vec<u8>,
     /// The writer holds bytes that it has not yet written.
     writing: bool,
+    /// The writer waits for bytes: nobody else is told of them. A guest prints byte by byte, and each call of the host costs more than the byte.
+    waiting: bool,
+    /// How many wait for bytes to leave.
+    draining: usize,
     /// No more output is wanted: writers must not wait.
     closed: bool,
 }
@@ -48,14 +52,19 @@ impl OutputQueue {
     pub fn push(&self, bytes: &[u8]) {
         let mut state = self.lock();
         while state.queued.len() >= CAPACITY && !state.closed {
+            state.draining += 1;
             state = self.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.draining -= 1;
         }
         if state.closed {
             return;
         }
         state.queued.extend_from_slice(bytes);
+        let wake = std::mem::take(&mut state.waiting);
         drop(state);
-        self.filled.notify_one();
+        if wake {
+            self.filled.notify_one();
+        }
     }
 
     /// Waits until all that was queued is written, at most for `limit`; false when the time ran out.
@@ -64,7 +73,9 @@ impl OutputQueue {
         let mut state = self.lock();
         while (state.writing || !state.queued.is_empty()) && !state.closed {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
+            state.draining += 1;
             state = self.drained.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state.draining -= 1;
         }
         state.queued.is_empty()
     }
@@ -90,13 +101,20 @@ impl OutputQueue {
                 state.writing = true;
                 return Some(std::mem::take(&mut state.queued));
             }
+            state.waiting = true;
             state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting = false;
         }
     }
 
     fn written(&self) {
-        self.lock().writing = false;
-        self.drained.notify_all();
+        let mut state = self.lock();
+        state.writing = false;
+        let wake = state.draining != 0;
+        drop(state);
+        if wake {
+            self.drained.notify_all();
+        }
     }
 
     /// Starts the writer thread. When the port fails, the queue closes and `on_error` is told why.

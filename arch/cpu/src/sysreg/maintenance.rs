@@ -9,6 +9,8 @@ use crate::vcpu::{Trap, Vcpu};
 const SCTLR_ENRCTX: u64 = 1 << 10;
 const SCTLR_DZE: u64 = 1 << 14;
 const SCTLR_UCI: u64 = 1 << 26;
+/// IC IVAU.
+const IC_IVAU: SysEnc = SysEnc::new(1, 3, 7, 5, 1);
 /// DC ZVA block: DCZID_EL0.BS = 4, in bytes.
 pub const ZVA_BYTES: u64 = 64;
 
@@ -25,6 +27,20 @@ impl Vcpu {
             _ if self.arch.el == 0 => Err(self.raise(Syndrome::UNDEFINED)),
             _ => Err(self.unimplemented_system(enc)),
         }
+    }
+
+    /// TLB maintenance or IC IVAU at EL1, for an engine that executes code of its own: SYS without what traps. False: this is neither, or its address does not
+    /// translate; nothing was done then.
+    pub fn maintain(&mut self, enc: SysEnc, value: u64) -> bool {
+        if self.arch.el == 0 {
+            return false;
+        }
+        if enc != IC_IVAU {
+            return enc.crn() == 8 && self.tlbi(enc, value);
+        }
+        let Ok(t) = self.translate(value, AccessKind::Read, self.privilege()) else { return false };
+        self.invalidate_code_at(t.pa);
+        true
     }
 
     /// SYSL: none exists here.

@@ -1,5 +1,6 @@
 //! Integer instructions: legacy and REX encodings, BMI1/2, CRC32, locked operations.
 
+use super::bytes::Bytes;
 use super::{Asm, Cc, Gpr, Mem, Rm, Sz};
 
 /// The eight operations that share one encoding pattern.
@@ -77,66 +78,6 @@ struct Enc {
     op: u8,
 }
 
-/// The bytes of one instruction up to its immediate.
-#[derive(Default)]
-pub(super) struct Bytes {
-    bytes: [u8; 24],
-    len: usize,
-}
-
-impl Bytes {
-    #[inline]
-    pub(super) fn push(&mut self, b: u8) {
-        self.bytes[self.len & 15] = b;
-        self.len += 1;
-    }
-
-    pub(super) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len & 31]
-    }
-
-    /// ModRM, SIB and displacement. `disp8_n`: disp8 is scaled by this (1 outside EVEX).
-    #[inline]
-    pub(super) fn modrm(&mut self, reg: u8, rm: Rm, disp8_n: i32) {
-        let reg = (reg & 7) << 3;
-        let m = match rm {
-            Rm::Reg(r) => return self.push(0xc0 | reg | r & 7),
-            Rm::Mem(m) => m,
-        };
-        let need_sib = m.index.is_some() || m.base.0 & 7 == 4;
-        let low = if need_sib { 4 } else { m.base.0 & 7 };
-        let scaled = if disp8_n == 1 {
-            i8::try_from(m.disp).ok()
-        } else {
-            (m.disp % disp8_n == 0).then(|| i8::try_from(m.disp / disp8_n).ok()).flatten()
-        };
-        let (mode, disp8) = if m.disp == 0 && m.base.0 & 7 != 5 {
-            (0, None)
-        } else if let Some(d) = scaled {
-            (0x40, Some(d))
-        } else {
-            (0x80, None)
-        };
-        self.push(mode | reg | low);
-        if need_sib {
-            let (index, scale) = m.index.map_or((4, 0), |(r, s)| {
-                debug_assert!(r != Gpr::RSP && s < 4);
-                (r.0 & 7, s)
-            });
-            self.push(scale << 6 | index << 3 | m.base.0 & 7);
-        }
-        match (mode, disp8) {
-            (0x40, Some(d)) => self.push(d.cast_unsigned()),
-            (0x80, _) => {
-                for b in m.disp.to_le_bytes() {
-                    self.push(b);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
 const fn one(op: u8) -> Enc {
     Enc { pfx: 0, map: 0, op }
 }
@@ -145,22 +86,24 @@ const fn two(op: u8) -> Enc {
 }
 
 impl Asm {
-    pub(super) fn modrm_only(&mut self, reg: u8, rm: Rm) {
+    pub(super) fn modrm_only(&mut self, reg: u8, rm: &Rm) {
         let mut o = Bytes::default();
         o.modrm(reg, rm, 1);
-        self.bytes(o.as_slice());
+        self.put(o);
     }
 
     /// REX bits X and B (bits 1 and 0) that the operand needs.
-    pub(super) fn xb(rm: Rm) -> u8 {
+    #[inline]
+    pub(super) fn xb(rm: &Rm) -> u8 {
         match rm {
             Rm::Reg(r) => r >> 3 & 1,
             Rm::Mem(m) => m.index.map_or(0, |(i, _)| i.0 >> 3 << 1) | m.base.0 >> 3,
         }
     }
 
-    /// One legacy-encoded instruction. `byte_regs`: register operands are 8 bits wide, so that 4..=7 need a REX to mean SPL..DIL.
-    fn legacy(&mut self, lock: Lock, sz: Sz, e: Enc, reg: u8, rm: Rm, byte_regs: (bool, bool)) {
+    /// One legacy-encoded instruction. The operand comes by reference: by value its displacement would lie across two registers, and putting it together again
+    /// waits for the store buffer. `byte_regs`: register operands are 8 bits wide, so that 4..=7 need a REX to mean SPL..DIL.
+    fn legacy(&mut self, lock: Lock, sz: Sz, e: Enc, reg: u8, rm: &Rm, byte_regs: (bool, bool)) {
         let mut o = Bytes::default();
         if lock == Lock::Yes {
             o.push(0xf0);
@@ -173,7 +116,7 @@ impl Asm {
         }
         let mut rex = (u8::from(sz == Sz::Q) << 3) | (reg >> 3) << 2 | Self::xb(rm);
         let high = |r: u8| (4..8).contains(&r);
-        if byte_regs.0 && high(reg) || byte_regs.1 && matches!(rm, Rm::Reg(r) if high(r)) {
+        if byte_regs.0 && high(reg) || byte_regs.1 && matches!(rm, Rm::Reg(r) if high(*r)) {
             rex |= 0x40;
         }
         if rex != 0 {
@@ -193,13 +136,14 @@ impl Asm {
         }
         o.push(e.op);
         o.modrm(reg, rm, 1);
-        self.bytes(o.as_slice());
+        self.put(o);
     }
 
     fn plain(&mut self, sz: Sz, e: Enc, reg: u8, rm: impl Into<Rm>) {
-        self.legacy(Lock::No, sz, e, reg, rm.into(), (false, false));
+        self.legacy(Lock::No, sz, e, reg, &rm.into(), (false, false));
     }
 
+    #[inline]
     fn imm(&mut self, sz: Sz, imm: i32) {
         match sz {
             Sz::B => self.byte(imm.to_le_bytes()[0]),
@@ -223,7 +167,7 @@ impl Asm {
     /// `mov [mem], src` of any width.
     pub fn store(&mut self, sz: Sz, mem: Mem, src: Gpr) {
         if sz == Sz::B {
-            self.legacy(Lock::No, sz, one(0x88), src.0, mem.into(), (true, false));
+            self.legacy(Lock::No, sz, one(0x88), src.0, &mem.into(), (true, false));
         } else {
             self.plain(sz, one(0x89), src.0, mem);
         }
@@ -261,7 +205,7 @@ impl Asm {
     pub fn movzx(&mut self, from: Sz, dst: Gpr, src: impl Into<Rm>) {
         debug_assert!(matches!(from, Sz::B | Sz::H));
         let byte = from == Sz::B;
-        self.legacy(Lock::No, Sz::D, two(if byte { 0xb6 } else { 0xb7 }), dst.0, src.into(), (false, byte));
+        self.legacy(Lock::No, Sz::D, two(if byte { 0xb6 } else { 0xb7 }), dst.0, &src.into(), (false, byte));
     }
 
     /// Sign-extend `from` (B, H or D) to `to` (D or Q).
@@ -271,7 +215,7 @@ impl Asm {
             Sz::H => two(0xbf),
             _ => one(0x63),
         };
-        self.legacy(Lock::No, to, e, dst.0, src.into(), (false, from == Sz::B));
+        self.legacy(Lock::No, to, e, dst.0, &src.into(), (false, from == Sz::B));
     }
 
     /// `lea dst, [mem]`.
@@ -286,7 +230,7 @@ impl Asm {
 
     /// `setcc` of a byte register or byte in memory.
     pub fn setcc(&mut self, cc: Cc, dst: impl Into<Rm>) {
-        self.legacy(Lock::No, Sz::D, two(0x90 | cc as u8), 0, dst.into(), (false, true));
+        self.legacy(Lock::No, Sz::D, two(0x90 | cc as u8), 0, &dst.into(), (false, true));
     }
 
     /// `bswap dst` (32 or 64 bits).
@@ -301,7 +245,7 @@ impl Asm {
     /// `xchg [mem], reg`: atomic.
     pub fn xchg(&mut self, sz: Sz, mem: Mem, reg: Gpr) {
         let b = sz == Sz::B;
-        self.legacy(Lock::No, sz, one(if b { 0x86 } else { 0x87 }), reg.0, mem.into(), (b, false));
+        self.legacy(Lock::No, sz, one(if b { 0x86 } else { 0x87 }), reg.0, &mem.into(), (b, false));
     }
 
     /// `push reg`.
@@ -325,13 +269,13 @@ impl Asm {
     /// `op dst, src` with a register or memory source.
     pub fn alu(&mut self, op: Alu, sz: Sz, dst: Gpr, src: impl Into<Rm>) {
         let b = sz == Sz::B;
-        self.legacy(Lock::No, sz, one((op as u8) << 3 | if b { 2 } else { 3 }), dst.0, src.into(), (b, b));
+        self.legacy(Lock::No, sz, one((op as u8) << 3 | if b { 2 } else { 3 }), dst.0, &src.into(), (b, b));
     }
 
     /// `op [mem], src`.
     pub fn alu_mr(&mut self, lock: Lock, op: Alu, sz: Sz, mem: Mem, src: Gpr) {
         let b = sz == Sz::B;
-        self.legacy(lock, sz, one((op as u8) << 3 | u8::from(!b)), src.0, mem.into(), (b, false));
+        self.legacy(lock, sz, one((op as u8) << 3 | u8::from(!b)), src.0, &mem.into(), (b, false));
     }
 
     /// `op dst, imm` on a register or memory; the immediate is sign-extended.
@@ -339,7 +283,7 @@ impl Asm {
         let dst = dst.into();
         let b = sz == Sz::B;
         if b {
-            self.legacy(Lock::No, sz, one(0x80), op as u8, dst, (false, true));
+            self.legacy(Lock::No, sz, one(0x80), op as u8, &dst, (false, true));
             self.imm(Sz::B, imm);
         } else if let Ok(i) = i8::try_from(imm) {
             self.plain(sz, one(0x83), op as u8, dst);
@@ -359,13 +303,13 @@ impl Asm {
     /// `test a, b`.
     pub fn test(&mut self, sz: Sz, a: impl Into<Rm>, b: Gpr) {
         let byte = sz == Sz::B;
-        self.legacy(Lock::No, sz, one(if byte { 0x84 } else { 0x85 }), b.0, a.into(), (byte, byte));
+        self.legacy(Lock::No, sz, one(if byte { 0x84 } else { 0x85 }), b.0, &a.into(), (byte, byte));
     }
 
     /// `test a, imm`.
     pub fn test_imm(&mut self, sz: Sz, a: impl Into<Rm>, imm: i32) {
         let byte = sz == Sz::B;
-        self.legacy(Lock::No, sz, one(if byte { 0xf6 } else { 0xf7 }), 0, a.into(), (false, byte));
+        self.legacy(Lock::No, sz, one(if byte { 0xf6 } else { 0xf7 }), 0, &a.into(), (false, byte));
         self.imm(sz, imm);
     }
 
@@ -381,7 +325,7 @@ impl Asm {
             sz,
             one(if sz == Sz::B { 0xf6 } else { 0xf7 }),
             op as u8,
-            dst.into(),
+            &dst.into(),
             (false, sz == Sz::B),
         );
     }
@@ -393,7 +337,7 @@ impl Asm {
             sz,
             one(if sz == Sz::B { 0xfe } else { 0xff }),
             u8::from(dec),
-            dst.into(),
+            &dst.into(),
             (false, sz == Sz::B),
         );
     }
@@ -415,7 +359,7 @@ impl Asm {
             sz,
             one(if sz == Sz::B { 0xc0 } else { 0xc1 }),
             op as u8,
-            dst.into(),
+            &dst.into(),
             (false, sz == Sz::B),
         );
         self.byte(n);
@@ -428,7 +372,7 @@ impl Asm {
             sz,
             one(if sz == Sz::B { 0xd2 } else { 0xd3 }),
             op as u8,
-            dst.into(),
+            &dst.into(),
             (false, sz == Sz::B),
         );
     }
@@ -468,13 +412,13 @@ impl Asm {
             sz,
             Enc { pfx: 0xf2, map: 2, op: if b { 0xf0 } else { 0xf1 } },
             dst.0,
-            src.into(),
+            &src.into(),
             (false, b),
         );
     }
 
     /// VEX-encoded integer instruction of map 0F38 or 0F3A.
-    fn vex_int(&mut self, map: u8, pp: u8, sz: Sz, op: u8, reg: u8, vvvv: u8, rm: Rm) {
+    fn vex_int(&mut self, map: u8, pp: u8, sz: Sz, op: u8, reg: u8, vvvv: u8, rm: &Rm) {
         let xb = Self::xb(rm);
         let mut o = Bytes::default();
         o.push(0xc4);
@@ -482,7 +426,7 @@ impl Asm {
         o.push(u8::from(sz == Sz::Q) << 7 | (!vvvv & 15) << 3 | pp);
         o.push(op);
         o.modrm(reg, rm, 1);
-        self.bytes(o.as_slice());
+        self.put(o);
     }
 
     /// `shlx`/`shrx`/`sarx dst, src, count`: flags untouched, count modulo the width. `Rol`/`Ror` do not exist.
@@ -492,43 +436,43 @@ impl Asm {
             Shift::Shr => 3,
             _ => 2,
         };
-        self.vex_int(2, pp, sz, 0xf7, dst.0, count.0, src.into());
+        self.vex_int(2, pp, sz, 0xf7, dst.0, count.0, &src.into());
     }
 
     /// `rorx dst, src, n`: flags untouched.
     pub fn rorx(&mut self, sz: Sz, dst: Gpr, src: impl Into<Rm>, n: u8) {
-        self.vex_int(3, 3, sz, 0xf0, dst.0, 0, src.into());
+        self.vex_int(3, 3, sz, 0xf0, dst.0, 0, &src.into());
         self.byte(n);
     }
 
     /// `andn dst, not, src`: `!not & src`, flags of the result with CF = OF = 0.
     pub fn andn(&mut self, sz: Sz, dst: Gpr, not: Gpr, src: impl Into<Rm>) {
-        self.vex_int(2, 0, sz, 0xf2, dst.0, not.0, src.into());
+        self.vex_int(2, 0, sz, 0xf2, dst.0, not.0, &src.into());
     }
 
     /// `mulx hi, lo, src`: RDX * src, flags untouched.
     pub fn mulx(&mut self, sz: Sz, hi: Gpr, lo: Gpr, src: impl Into<Rm>) {
-        self.vex_int(2, 3, sz, 0xf6, hi.0, lo.0, src.into());
+        self.vex_int(2, 3, sz, 0xf6, hi.0, lo.0, &src.into());
     }
 
     /// `pext dst, src, mask`: gather the bits of `src` that `mask` selects.
     pub fn pext(&mut self, sz: Sz, dst: Gpr, src: Gpr, mask: impl Into<Rm>) {
-        self.vex_int(2, 2, sz, 0xf5, dst.0, src.0, mask.into());
+        self.vex_int(2, 2, sz, 0xf5, dst.0, src.0, &mask.into());
     }
 
     /// `pdep dst, src, mask`: scatter the low bits of `src` to where `mask` says.
     pub fn pdep(&mut self, sz: Sz, dst: Gpr, src: Gpr, mask: impl Into<Rm>) {
-        self.vex_int(2, 3, sz, 0xf5, dst.0, src.0, mask.into());
+        self.vex_int(2, 3, sz, 0xf5, dst.0, src.0, &mask.into());
     }
 
     /// `bextr dst, src, control`: field extraction, control = start | length << 8.
     pub fn bextr(&mut self, sz: Sz, dst: Gpr, src: impl Into<Rm>, control: Gpr) {
-        self.vex_int(2, 0, sz, 0xf7, dst.0, control.0, src.into());
+        self.vex_int(2, 0, sz, 0xf7, dst.0, control.0, &src.into());
     }
 
     /// `bzhi dst, src, n`: clear the bits from position `n` up.
     pub fn bzhi(&mut self, sz: Sz, dst: Gpr, src: impl Into<Rm>, n: Gpr) {
-        self.vex_int(2, 0, sz, 0xf5, dst.0, n.0, src.into());
+        self.vex_int(2, 0, sz, 0xf5, dst.0, n.0, &src.into());
     }
 
     // ---- atomics
@@ -536,18 +480,18 @@ impl Asm {
     /// `lock xadd [mem], reg`.
     pub fn xadd(&mut self, sz: Sz, mem: Mem, reg: Gpr) {
         let b = sz == Sz::B;
-        self.legacy(Lock::Yes, sz, two(if b { 0xc0 } else { 0xc1 }), reg.0, mem.into(), (b, false));
+        self.legacy(Lock::Yes, sz, two(if b { 0xc0 } else { 0xc1 }), reg.0, &mem.into(), (b, false));
     }
 
     /// `lock cmpxchg [mem], reg` against RAX.
     pub fn cmpxchg(&mut self, sz: Sz, mem: Mem, reg: Gpr) {
         let b = sz == Sz::B;
-        self.legacy(Lock::Yes, sz, two(if b { 0xb0 } else { 0xb1 }), reg.0, mem.into(), (b, false));
+        self.legacy(Lock::Yes, sz, two(if b { 0xb0 } else { 0xb1 }), reg.0, &mem.into(), (b, false));
     }
 
     /// `lock cmpxchg16b [mem]` of RDX:RAX against RCX:RBX.
     pub fn cmpxchg16b(&mut self, mem: Mem) {
-        self.legacy(Lock::Yes, Sz::Q, two(0xc7), 1, mem.into(), (false, false));
+        self.legacy(Lock::Yes, Sz::Q, two(0xc7), 1, &mem.into(), (false, false));
     }
 
     // ---- control
@@ -624,22 +568,12 @@ impl Asm {
 
     /// `n` bytes of padding that execute as few instructions as possible.
     pub fn nop(&mut self, n: u32) {
-        const NOPS: [&[u8]; 10] = [
-            &[],
-            &[0x90],
-            &[0x66, 0x90],
-            &[0x0f, 0x1f, 0x00],
-            &[0x0f, 0x1f, 0x40, 0x00],
-            &[0x0f, 0x1f, 0x44, 0x00, 0x00],
-            &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00],
-            &[0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00],
-            &[0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
-            &[0x66, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
-        ];
+        const NOPS: [u128; 10] =
+            [0, 0x90, 0x9066, 0x1f0f, 0x0040_1f0f, 0x0044_1f0f, 0x441f_0f66, 0x0080_1f0f, 0x0084_1f0f, 0x841f_0f66];
         let mut left = n as usize;
         while left > 0 {
             let step = left.min(9);
-            self.bytes(NOPS[step]);
+            self.put_word(NOPS[step], step);
             left -= step;
         }
     }

@@ -6,6 +6,7 @@
 //! it can, EVEX where it must (registers 16..=31, masks, embedded rounding, EVEX-only instructions).
 //! Every form is compared with an independent disassembler in `tests`.
 
+mod bytes;
 mod int;
 mod reg;
 #[cfg(test)]
@@ -99,6 +100,7 @@ impl Asm {
 
     /// The current section.
     #[must_use]
+    #[inline]
     pub fn section(&self) -> Section {
         if self.current == 0 { Section::Hot } else { Section::Cold }
     }
@@ -112,18 +114,21 @@ impl Asm {
     /// Offset of the next byte in the current section.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "a fragment is far below 4 GiB")]
+    #[inline]
     pub fn offset(&self) -> u32 {
         self.code[self.current].len() as u32
     }
 
     /// A new label, not bound yet.
     #[expect(clippy::cast_possible_truncation, reason = "a fragment is far below 4 G labels")]
+    #[inline]
     pub fn label(&mut self) -> Label {
         self.labels.push(UNBOUND);
         Label(self.labels.len() as u32 - 1)
     }
 
     /// Bind `label` to the next byte of the current section.
+    #[inline]
     pub fn bind(&mut self, label: Label) {
         let here = (self.current as u32) << 31 | self.offset();
         if let Some(slot) = self.labels.get_mut(label.0 as usize) {
@@ -132,6 +137,7 @@ impl Asm {
     }
 
     /// A label bound here.
+    #[inline]
     pub fn here(&mut self) -> Label {
         let label = self.label();
         self.bind(label);
@@ -140,32 +146,38 @@ impl Asm {
 
     /// Section and offset of a bound label.
     #[must_use]
+    #[inline]
     pub fn position(&self, label: Label) -> Option<(Section, u32)> {
         let v = *self.labels.get(label.0 as usize)?;
         (v != UNBOUND).then_some((if v >> 31 == 0 { Section::Hot } else { Section::Cold }, v & 0x7fff_ffff))
     }
 
     /// One byte.
+    #[inline]
     pub fn byte(&mut self, b: u8) {
         self.code[self.current].push(b);
     }
 
     /// Raw bytes.
+    #[inline]
     pub fn bytes(&mut self, b: &[u8]) {
         self.code[self.current].extend_from_slice(b);
     }
 
     /// Little-endian 32 bits.
+    #[inline]
     pub fn half(&mut self, v: u32) {
         self.bytes(&[v as u8, (v >> 8) as u8]);
     }
 
     /// Four bytes of data.
+    #[inline]
     pub fn dword(&mut self, v: u32) {
         self.bytes(&v.to_le_bytes());
     }
 
     /// Little-endian 64 bits.
+    #[inline]
     pub fn qword(&mut self, v: u64) {
         self.bytes(&v.to_le_bytes());
     }
@@ -176,6 +188,7 @@ impl Asm {
         self.nop(pad);
     }
 
+    #[inline]
     fn fixup(&mut self, target: Target, short: bool) {
         let section = self.section();
         self.fixups.push(Fixup { section, at: self.offset(), target, short });

@@ -1,6 +1,6 @@
 //! Vector instructions: VEX and EVEX encodings of constant descriptors, and the SHA extensions (legacy encoding only).
 
-use super::int::Bytes;
+use super::bytes::Bytes;
 use super::{Asm, Gpr, Mem, Rm, Xmm};
 
 /// Vector length.
@@ -163,9 +163,9 @@ impl Asm {
         let evex = op.has == Has::Evex || high || mask.k != 0 || round.is_some() || len == VLen::L512;
         debug_assert!(!(evex && op.has == Has::Vex), "{} has no EVEX form", op.name);
         if evex {
-            self.evex(op, len, reg, vvvv, rm, mask, round);
+            self.evex(op, len, reg, vvvv, &rm, mask, round);
         } else {
-            self.vex(op, len, reg, vvvv, rm);
+            self.vex(op, len, reg, vvvv, &rm);
         }
         if let Some(imm) = imm {
             self.byte(imm);
@@ -205,23 +205,23 @@ impl Asm {
         }
     }
 
-    fn vex(&mut self, op: &Vop, len: VLen, reg: u8, vvvv: u8, rm: Rm) {
+    fn vex(&mut self, op: &Vop, len: VLen, reg: u8, vvvv: u8, rm: &Rm) {
         let w = u8::from(op.wide == Wide::W1);
         let xb = Self::xb(rm);
         let tail = (!vvvv & 15) << 3 | (len as u8) << 2 | op.pp;
+        let mut o = Bytes::default();
         if op.map == 1 && w == 0 && xb == 0 {
-            self.bytes(&[0xc5, (!(reg >> 3) & 1) << 7 | tail]);
+            o.push_all(&[0xc5, (!(reg >> 3) & 1) << 7 | tail]);
         } else {
             let b1 = (!(reg >> 3) & 1) << 7 | (!(xb >> 1) & 1) << 6 | (!xb & 1) << 5 | op.map;
-            self.bytes(&[0xc4, b1, w << 7 | tail]);
+            o.push_all(&[0xc4, b1, w << 7 | tail]);
         }
-        let mut o = Bytes::default();
         o.push(op.opcode);
         o.modrm(reg, rm, 1);
-        self.bytes(o.as_slice());
+        self.put(o);
     }
 
-    fn evex(&mut self, op: &Vop, len: VLen, reg: u8, vvvv: u8, rm: Rm, mask: Masking, round: Option<Rounding>) {
+    fn evex(&mut self, op: &Vop, len: VLen, reg: u8, vvvv: u8, rm: &Rm, mask: Masking, round: Option<Rounding>) {
         let w = u8::from(matches!(op.wide, Wide::W1 | Wide::G1 | Wide::X1));
         let (x, b) = match rm {
             Rm::Reg(r) => (r >> 4 & 1, r >> 3 & 1),
@@ -232,7 +232,8 @@ impl Asm {
         let ll = round.map_or(len as u8, |r| r as u8);
         let p2 =
             u8::from(mask.zero) << 7 | ll << 5 | u8::from(round.is_some()) << 4 | (!(vvvv >> 4) & 1) << 3 | mask.k & 7;
-        self.bytes(&[0x62, p0, p1, p2, op.opcode]);
+        let mut o = Bytes::default();
+        o.push_all(&[0x62, p0, p1, p2, op.opcode]);
         let full = 16i32 << (len as i32);
         let n = match op.tuple {
             Tuple::Full => full,
@@ -241,9 +242,8 @@ impl Asm {
             Tuple::Eighth => full / 8,
             Tuple::Fix(n) => i32::from(n),
         };
-        let mut o = Bytes::default();
         o.modrm(reg, rm, n);
-        self.bytes(o.as_slice());
+        self.put(o);
     }
 
     /// `op dst, a, b`.
@@ -324,7 +324,7 @@ impl Asm {
             self.byte(0x40 | rex);
         }
         self.bytes(&[0x0f, 0x38, opcode]);
-        self.modrm_only(dst.0, src.into());
+        self.modrm_only(dst.0, &src.into());
     }
 
     /// `sha1rnds4 dst, src, imm`.
@@ -335,7 +335,7 @@ impl Asm {
             self.byte(0x40 | rex);
         }
         self.bytes(&[0x0f, 0x3a, 0xcc]);
-        self.modrm_only(dst.0, src.into());
+        self.modrm_only(dst.0, &src.into());
         self.byte(imm);
     }
 
@@ -351,13 +351,13 @@ impl Asm {
     /// `kmovd k, reg`.
     pub fn kmov_from_gpr(&mut self, k: u8, src: Gpr) {
         self.bytes(&[0xc4, 0xc1 | (!(src.0 >> 3) & 1) << 5, 0x7b, 0x92]);
-        self.modrm_only(k, src.into());
+        self.modrm_only(k, &src.into());
     }
 
     /// `kmovd reg, k`.
     pub fn kmov_to_gpr(&mut self, dst: Gpr, k: u8) {
         self.bytes(&[0xc5, 0x7b | (!(dst.0 >> 3) & 1) << 7, 0x93]);
-        self.modrm_only(dst.0, Rm::Reg(k));
+        self.modrm_only(dst.0, &Rm::Reg(k));
     }
 
     // ---- the moves everybody needs

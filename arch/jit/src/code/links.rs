@@ -65,6 +65,25 @@ pub struct Fragment {
     exits: u32,
     exit_count: u32,
     incoming: ExitId,
+    words: u32,
+    word_count: u32,
+}
+
+/// A fragment to be added.
+#[derive(Debug)]
+pub struct NewFragment<'a> {
+    /// See [`Fragment`].
+    pub hot: u32,
+    /// See [`Fragment`].
+    pub page: u32,
+    /// See [`Fragment`].
+    pub offset: u16,
+    /// See [`Fragment`].
+    pub flags_dead: bool,
+    /// Its exits.
+    pub exits: &'a [ExitSite],
+    /// The guest words that it stands for; none: it is not to be revived.
+    pub words: &'a [u32],
 }
 
 /// Fragments and exits of one chunk, in the order of their code.
@@ -72,6 +91,7 @@ pub struct Fragment {
 struct Chunk {
     fragments: Vec<Fragment>,
     exits: Vec<Exit>,
+    words: Vec<u32>,
 }
 
 /// All fragments and exits.
@@ -135,20 +155,38 @@ impl Links {
     }
 
     /// Add a fragment behind all others of its chunk.
-    pub fn add(&mut self, chunk: usize, hot: u32, page: u32, offset: u16, flags_dead: bool, exits: &[ExitSite]) {
+    pub fn add(&mut self, chunk: usize, new: &NewFragment<'_>) {
         let Some(c) = self.chunks.get_mut(chunk) else { return };
-        let (owner, first) = (c.fragments.len() as u32, c.exits.len() as u32);
-        c.exits.extend(exits.iter().map(|site| Exit { site: *site, to: NONE, next: NONE, previous: NONE, owner }));
+        let (owner, first, words) = (c.fragments.len() as u32, c.exits.len() as u32, c.words.len() as u32);
+        c.exits.extend(new.exits.iter().map(|site| Exit { site: *site, to: NONE, next: NONE, previous: NONE, owner }));
+        c.words.extend_from_slice(new.words);
         c.fragments.push(Fragment {
-            hot,
-            page,
-            offset,
-            flags_dead,
+            hot: new.hot,
+            page: new.page,
+            offset: new.offset,
+            flags_dead: new.flags_dead,
             live: true,
             exits: first,
-            exit_count: exits.len() as u32,
+            exit_count: new.exits.len() as u32,
             incoming: NONE,
+            words,
+            word_count: new.words.len() as u32,
         });
+    }
+
+    /// The guest words that a fragment stands for, if they were kept.
+    #[must_use]
+    pub fn words(&self, id: FragmentId) -> Option<&[u32]> {
+        let f = self.fragment(id)?;
+        let words = self.chunks.get(split(id).0)?.words.get(f.words as usize..)?.get(..f.word_count as usize)?;
+        Some(words).filter(|w| !w.is_empty())
+    }
+
+    /// A fragment that was killed lives again, in page `page` of the directory. False if it lives.
+    pub fn revive(&mut self, id: FragmentId, page: u32) -> bool {
+        let Some(f) = self.fragment_mut(id).filter(|f| !f.live) else { return false };
+        (f.live, f.page) = (true, page);
+        true
     }
 
     /// Forget a chunk: nothing of it is live.
@@ -156,6 +194,7 @@ impl Links {
         if let Some(c) = self.chunks.get_mut(chunk) {
             c.fragments.clear();
             c.exits.clear();
+            c.words.clear();
         }
     }
 

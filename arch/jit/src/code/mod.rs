@@ -16,6 +16,8 @@
 #![expect(unsafe_code, reason = "hands out the right to write a part of the code cache")]
 
 mod directory;
+mod dormant;
+mod filter;
 mod hash;
 mod links;
 mod slab;
@@ -32,7 +34,9 @@ use crate::cache::{CodeCache, Region};
 use crate::hugepages::Arena;
 use crate::thunks::Thunks;
 use directory::{Directory, Removed, Used};
-use links::Links;
+use dormant::Dormant;
+use filter::PageFilter;
+use links::{Links, NewFragment};
 use protocols::Grace;
 
 pub use directory::PageKey;
@@ -80,6 +84,8 @@ pub struct Publication<'a> {
     pub flags_dead: bool,
     /// Its exits.
     pub exits: &'a [ExitSite],
+    /// The guest words that it stands for, if it may be revived when its page has changed and they have not.
+    pub words: &'a [u32],
 }
 
 /// What came of a publication.
@@ -113,6 +119,8 @@ struct Table {
     retiring_chunks: usize,
     /// Pages with links between pages under translation, by virtual page.
     high: HashMap<u64, Vec<u32>, ByPage>,
+    /// Fragments whose page was changed, but perhaps not what they stand for.
+    dormant: Dormant,
     spaces: VecDeque<([u64; 4], u32)>,
     next_space: u32,
     /// Code changes that were followed.
@@ -130,6 +138,8 @@ pub struct CodeSpace {
     directory: Directory,
     arena: Arc<Arena>,
     drops: AtomicU64,
+    /// Virtual pages that links between pages may lead into.
+    linked: PageFilter,
     chunk_size: usize,
     /// Free or retiring chunks to keep.
     reserve: usize,
@@ -166,6 +176,7 @@ impl CodeSpace {
             retired: VecDeque::new(),
             retiring_chunks: 0,
             high: HashMap::default(),
+            dormant: Dormant::default(),
             spaces: VecDeque::new(),
             next_space: 1,
             followed: 0,
@@ -177,6 +188,7 @@ impl CodeSpace {
             directory: Directory::new(pages, &arena),
             arena,
             drops: AtomicU64::new(0),
+            linked: PageFilter::default(),
             chunk_size,
             reserve: (vcpus + 1).min(chunks / 3),
             table: Mutex::new(table),
@@ -264,6 +276,7 @@ impl CodeSpace {
 
     fn evict(&self, t: &mut Table, chunk: usize) {
         let mut removed = Removed::default();
+        t.dormant.forget_chunk(chunk);
         for id in t.links.of_chunk(chunk) {
             self.kill(t, id, &mut removed);
         }
@@ -303,8 +316,12 @@ impl CodeSpace {
     fn drop_page(&self, t: &mut Table, number: u32, removed: &mut Removed) {
         let Some(page) = self.directory.page(number) else { return };
         let entries: Vec<u32> = self.directory.entries(page).map(|(_, e)| e).filter(|e| *e != 0).collect();
+        let key = page.key();
         for entry in entries {
             if let Some(id) = self.fragment_at(t, entry) {
+                if let Some(f) = t.links.fragment(id).filter(|_| t.links.words(id).is_some()) {
+                    t.dormant.insert(key, f.offset, id);
+                }
                 self.kill(t, id, removed);
             }
         }
@@ -321,28 +338,70 @@ impl CodeSpace {
         if !code.is_current(p.key.page, p.stamp) {
             return Published::Stale;
         }
-        let number = match self.directory.find(&p.key) {
-            Some((_, page)) if page.stamp() == p.stamp && self.directory.entry(page, p.offset) != 0 => {
-                return Published::Theirs(self.host(self.directory.entry(page, p.offset)));
-            }
-            Some((number, page)) if page.stamp() == p.stamp => Some(number),
+        let number = match self.place(t, &p.key, p.stamp, p.offset) {
+            Ok(number) => number,
+            Err(published) => return published,
+        };
+        let Some(page) = self.directory.page(number) else { return Published::Stale };
+        #[expect(clippy::cast_possible_truncation, reason = "offsets in a page and in a cache of at most 1 GiB")]
+        let (offset, hot) = (p.offset as u16 & 0xffc, p.hot as u32);
+        let new = NewFragment { hot, page: number, offset, flags_dead: p.flags_dead, exits: p.exits, words: p.words };
+        t.links.add(filling.chunk, &new);
+        t.live[number as usize] += 1;
+        self.directory.set_entry(page, p.offset, hot / 16, &mut t.used);
+        Published::Ours
+    }
+
+    /// The number of the page that a fragment for the instruction at `offset` belongs to, made if need be; or why it is not published.
+    fn place(&self, t: &mut Table, key: &PageKey, stamp: CodeStamp, offset: u64) -> Result<u32, Published> {
+        match self.directory.find(key) {
+            Some((number, page)) if page.stamp() == stamp => match self.directory.entry(page, offset) {
+                0 => return Ok(number),
+                entry => return Err(Published::Theirs(self.host(entry))),
+            },
             Some((number, _)) => {
                 // Its code is stale and nobody followed the change yet.
                 let mut removed = Removed::default();
                 self.drop_page(t, number, &mut removed);
                 self.retire(t, removed);
-                t.add_page(&self.directory, p)
             }
-            None => t.add_page(&self.directory, p),
+            None => {}
+        }
+        if key.space != 0 {
+            self.linked.insert(key.va);
+        }
+        t.add_page(&self.directory, key, stamp).ok_or(Published::Stale)
+    }
+
+    /// A fragment that was taken out because its page was changed, but stands for the same guest words as before: it is published again under a stamp that was
+    /// taken before `words` were read. Its address.
+    pub fn revive(
+        &self,
+        key: &PageKey,
+        offset: u64,
+        stamp: CodeStamp,
+        words: &[u32],
+        code: &CodeEpochs,
+    ) -> Option<u64> {
+        let mut t = self.lock();
+        let t = &mut *t;
+        let id = t.dormant.take(key, offset)?;
+        if !t.links.words(id).is_some_and(|w| words.starts_with(w)) || !code.is_current(key.page, stamp) {
+            return None;
+        }
+        let number = match self.place(t, key, stamp, offset) {
+            Ok(number) => number,
+            Err(Published::Theirs(host)) => return Some(host),
+            Err(_) => return None,
         };
-        let Some(number) = number else { return Published::Stale };
-        let Some(page) = self.directory.page(number) else { return Published::Stale };
-        #[expect(clippy::cast_possible_truncation, reason = "offsets in a page and in a cache of at most 1 GiB")]
-        let (offset, hot) = (p.offset as u16 & 0xffc, p.hot as u32);
-        t.links.add(filling.chunk, hot, number, offset, p.flags_dead, p.exits);
+        let page = self.directory.page(number)?;
+        if !t.links.revive(id, number) {
+            return None;
+        }
+        let entry = t.links.fragment(id)?.hot / 16;
         t.live[number as usize] += 1;
-        self.directory.set_entry(page, p.offset, hot / 16, &mut t.used);
-        Published::Ours
+        self.directory.set_entry(page, offset, entry, &mut t.used);
+        Some(self.host(entry))
     }
 
     /// Patch exit `id` to branch to the code at `host`. `far`: links to other pages are allowed. True if it was done. That the code is what the exit leads to
@@ -404,7 +463,7 @@ impl CodeSpace {
     /// TLB maintenance of the virtual pages `first..=last`: links into them from other pages are cut; how many.
     pub fn cut(&self, first: u64, last: u64) -> usize {
         // Only the upper half has such links under translation.
-        if last >> 55 & 1 == 0 {
+        if last >> 55 & 1 == 0 || !self.linked.may_hold(first & !0xfff, last) {
             return 0;
         }
         let mut t = self.lock();
@@ -429,14 +488,14 @@ impl CodeSpace {
 }
 
 impl Table {
-    fn add_page(&mut self, directory: &Directory, p: &Publication<'_>) -> Option<u32> {
-        let number = directory.add(&p.key, p.stamp, &mut self.used)?;
+    fn add_page(&mut self, directory: &Directory, key: &PageKey, stamp: CodeStamp) -> Option<u32> {
+        let number = directory.add(key, stamp, &mut self.used)?;
         if self.live.len() <= number as usize {
             self.live.resize(number as usize + 1, 0);
         }
         self.live[number as usize] = 0;
-        if p.key.space != 0 {
-            self.high.entry(p.key.va).or_default().push(number);
+        if key.space != 0 {
+            self.high.entry(key.va).or_default().push(number);
         }
         Some(number)
     }

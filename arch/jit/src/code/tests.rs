@@ -30,6 +30,9 @@ fn high(page: usize) -> PageKey {
 /// What a fragment of one exit looks like: a patchable jump to its stub (hot), a patchable jump in its stub (cold).
 const HOT: [u8; 8] = [0x90, 0x90, 0x90, 0xe9, 0, 0, 0, 0];
 
+/// The guest words that each fragment stands for.
+const WORDS: [u32; 2] = [0xd503_201f, 0xd65f_03c0];
+
 impl Space {
     /// Publish a fragment whose only exit leads to `target`. Its address, its exit's number.
     fn put(&mut self, key: PageKey, offset: u64, target: i32) -> (Published, u64, ExitId) {
@@ -47,7 +50,8 @@ impl Space {
         };
         self.code.cache.append(&mut self.filling.region, &HOT, &[0xcc; 16]).expect("room");
         let exit = self.filling.first_exit();
-        let p = Publication { key, stamp, offset, hot: at(hot) as usize, flags_dead: true, exits: &[site] };
+        let p =
+            Publication { key, stamp, offset, hot: at(hot) as usize, flags_dead: true, exits: &[site], words: &WORDS };
         let published = self.code.publish(&self.filling, &p, &self.epochs);
         self.filling.exits += 1;
         (published, hot, exit)
@@ -102,7 +106,7 @@ fn one_of_two_translations_wins_and_a_stale_one_does_not() {
     assert_eq!(s.put(high(3), 0x10, 0).0, Published::Theirs(a));
     let stamp = s.epochs.begin(9);
     s.epochs.invalidate_page(9);
-    let p = Publication { key: high(9), stamp, offset: 0, hot: 1 << 14, flags_dead: true, exits: &[] };
+    let p = Publication { key: high(9), stamp, offset: 0, hot: 1 << 14, flags_dead: true, exits: &[], words: &[] };
     assert_eq!(s.code.publish(&s.filling, &p, &s.epochs), Published::Stale);
     s.epochs.invalidate_all();
     assert_eq!(s.put(high(3), 0x10, 0).0, Published::Ours, "the old one was stale");
@@ -157,4 +161,67 @@ fn a_chunk_is_used_again_only_when_everybody_passed() {
 fn unsafe_region(code: &CodeSpace) -> crate::cache::Region {
     // SAFETY: never written through.
     unsafe { code.cache.region(0, 0) }.expect("inside")
+}
+
+#[test]
+fn what_its_page_lost_is_revived_if_its_words_are_the_same() {
+    let mut s = space(1, 1 << 20);
+    let (_, a, exit_a) = s.put(high(3), 0x10, 0x20);
+    let (_, b, _) = s.put(high(3), 0x20, 0);
+    assert!(s.code.link(exit_a, b, true));
+    let change = |s: &Space| {
+        assert!(s.epochs.invalidate_page(3));
+        assert!(s.code.follow(s.epochs.changes(), &s.epochs));
+    };
+    change(&s);
+    assert_ne!(s.leads_to(a), b);
+    assert_eq!(s.code.lookup(&high(3), 0x10, &s.epochs), None);
+
+    // More words behind may be what they like; another mode, page or offset has nothing.
+    let long = [WORDS[0], WORDS[1], 7];
+    let stamp = s.epochs.begin(3);
+    assert_eq!(s.code.revive(&high(4), 0x10, stamp, &long, &s.epochs), None);
+    assert_eq!(s.code.revive(&high(3), 0x14, stamp, &long, &s.epochs), None);
+    assert_eq!(s.code.revive(&high(3), 0x10, stamp, &long, &s.epochs), Some(a));
+    assert_eq!(s.code.lookup(&high(3), 0x10, &s.epochs), Some(a));
+    assert_eq!(s.code.revive(&high(3), 0x10, stamp, &long, &s.epochs), None, "once");
+    assert!(!s.code.link(exit_a, b, true), "that one is dead");
+    assert_eq!(s.code.revive(&high(3), 0x20, stamp, &[WORDS[0]], &s.epochs), None, "a word is missing");
+    assert_eq!(s.code.revive(&high(3), 0x20, stamp, &WORDS, &s.epochs), None, "forgotten");
+
+    // Dead again, and a stamp from before the change.
+    change(&s);
+    assert_eq!(s.code.revive(&high(3), 0x10, stamp, &WORDS, &s.epochs), None, "stale");
+    let (published, c, exit_c) = s.put(high(3), 0x10, 0x10);
+    assert_eq!(published, Published::Ours);
+    assert!(s.code.link(exit_c, c, true));
+    change(&s);
+    let stamp = s.epochs.begin(3);
+    assert_eq!(s.code.revive(&high(3), 0x10, stamp, &[WORDS[0], 0], &s.epochs), None, "other words");
+    assert_eq!(s.code.lookup(&high(3), 0x10, &s.epochs), None);
+}
+
+#[test]
+fn what_sleeps_goes_with_its_chunk() {
+    let mut s = space(1, 1 << 18);
+    let (_, a, _) = s.put(high(3), 0x10, 0x20);
+    assert!(s.epochs.invalidate_page(3));
+    assert!(s.code.follow(s.epochs.changes(), &s.epochs));
+    let mut evicted = 0;
+    let first = s.filling.chunk;
+    for _ in 0..64 {
+        let Space { code, filling, .. } = s;
+        let next = code.next_chunk(Some(filling), &mut evicted).expect("one vCPU, which is out");
+        s = Space { code, filling: next, ..s };
+        if s.filling.chunk == first {
+            break;
+        }
+    }
+    assert!(evicted > 0 && s.filling.chunk == first);
+    let stamp = s.epochs.begin(3);
+    assert_eq!(
+        s.code.revive(&high(3), 0x10, stamp, &WORDS, &s.epochs),
+        None,
+        "the memory of {a:#x} is somebody else's"
+    );
 }

@@ -110,6 +110,12 @@ impl JitCpu {
                 count = count.min(stress.length(crate::t1::MAX_INSNS));
             }
             let words = words.get(..count).filter(|w| !w.is_empty())?;
+            if self.shared.options.optimise.has(Optimisation::RevivedCode)
+                && let Some(host) = self.code.revive(&key, pa & 0xffc, stamp, words, &vm.code)
+            {
+                self.counters.revived += 1;
+                return Some(host);
+            }
             match self.emit(key, stamp, pa & 0xffc, words, mode)? {
                 (Published::Ours, host) => {
                     self.counters.translate_ns += u64::try_from(begun.elapsed().as_nanos()).unwrap_or(0);
@@ -165,8 +171,16 @@ impl JitCpu {
         };
         written.ok()?;
         let exits = sites(&self.translator, cache, hot, cold);
-        let publication =
-            Publication { key, stamp, offset, hot: cache.offset(hot)?, flags_dead: unit.flags_dead, exits: &exits };
+        let kept = if self.shared.options.optimise.has(Optimisation::RevivedCode) { unit.insns as usize } else { 0 };
+        let publication = Publication {
+            key,
+            stamp,
+            offset,
+            hot: cache.offset(hot)?,
+            flags_dead: unit.flags_dead,
+            exits: &exits,
+            words: words.get(..kept).unwrap_or_default(),
+        };
         if self.lockstep.is_some() {
             self.shared.turn.note(hot, self.translator.shape());
         }

@@ -5,7 +5,7 @@ use isa::insn::{Cond, Insn};
 use crate::optimisations::{Optimisation, Optimisations};
 
 use super::builder::Mode;
-use super::pure::{EVERYTHING, pure_effect};
+use super::pure::{EVERYTHING, Effect, pure_effect};
 
 /// A set of condition flags, in the order of the register NZCV: N is 8, V is 1.
 pub type Nzcv = u8;
@@ -32,6 +32,12 @@ pub struct InsnInfo {
     pub is_loop_head: bool,
     /// Nothing can see what it computes: no code is made for it.
     pub dead: bool,
+    /// What [`flag_use`] says of it.
+    flag_use: (Nzcv, bool),
+    /// What [`pure_effect`] says of it.
+    effect: Option<Effect>,
+    /// Index of the instruction that it branches to, if that is inside.
+    target: Option<u8>,
 }
 
 /// The system register NZCV.
@@ -305,17 +311,23 @@ pub fn flags_certainly_read(insns: &[Insn]) -> Nzcv {
 /// Fill `info` for `insns`, which are code for `mode`.
 pub fn analyse(insns: &[Insn], mode: Mode, optimise: Optimisations, info: &mut Vec<InsnInfo>) {
     info.clear();
-    info.resize(insns.len(), InsnInfo::default());
-    let inner = optimise.has(Optimisation::InnerBranches);
-    let target_of = |i: usize, insn: &Insn| -> Option<usize> {
-        let (offset, _) = direct_branch(insn).filter(|_| inner)?;
-        let t = usize::try_from(i64::try_from(i).ok()? + offset / 4).ok()?;
-        (t < insns.len()).then_some(t)
-    };
-    for (i, insn) in insns.iter().enumerate() {
-        if let Some(t) = target_of(i, insn) {
-            info[t].is_target = true;
-            info[t].is_loop_head |= t <= i;
+    info.extend(insns.iter().map(|insn| InsnInfo {
+        flag_use: flag_use(insn),
+        effect: pure_effect(insn, mode, optimise),
+        ..InsnInfo::default()
+    }));
+    let mut loops = false;
+    if optimise.has(Optimisation::InnerBranches) {
+        for (i, insn) in insns.iter().enumerate() {
+            if let Some((offset, _)) = direct_branch(insn)
+                && let Ok(t) = u8::try_from(i as i64 + offset / 4)
+                && let Some(target) = info.get_mut(usize::from(t))
+            {
+                target.is_target = true;
+                target.is_loop_head |= usize::from(t) <= i;
+                loops |= usize::from(t) <= i;
+                info[i].target = Some(t);
+            }
         }
     }
     if !optimise.has(Optimisation::DeadFlags) {
@@ -324,36 +336,28 @@ pub fn analyse(insns: &[Insn], mode: Mode, optimise: Optimisations, info: &mut V
             (i.flags_in, i.flags_out) = (ALL_FLAGS, ALL_FLAGS);
         }
     }
-    // Backward, until nothing changes: a loop is first taken to keep what it does not read, then its head is known.
-    while backward(insns, mode, optimise, info, &target_of) {}
+    // Backward, until nothing changes: a loop is first taken to keep what it does not read, then its head is known. Without a loop one pass knows all.
+    while backward(insns, optimise, info) && loops {}
 }
 
 /// One pass of liveness, from the last instruction to the first; true if something got live that was not before.
-fn backward(
-    insns: &[Insn],
-    mode: Mode,
-    optimise: Optimisations,
-    info: &mut [InsnInfo],
-    target_of: &dyn Fn(usize, &Insn) -> Option<usize>,
-) -> bool {
+fn backward(insns: &[Insn], optimise: Optimisations, info: &mut [InsnInfo]) -> bool {
     let mut changed = false;
+    let dead_writes = optimise.has(Optimisation::DeadWrites);
     // Exits of the fragment read everything.
     let mut flags = ALL_FLAGS;
     let mut live = EVERYTHING;
-    for i in (0..insns.len()).rev() {
+    for i in (0..insns.len().min(info.len())).rev() {
         let insn = &insns[i];
-        let (reads, defines) = flag_use(insn);
-        let at_target = || target_of(i, insn).map_or(ALL_FLAGS, |t| info[t].flags_in);
+        let InsnInfo { flag_use: (reads, defines), effect, target, .. } = info[i];
+        let at_target = || target.and_then(|t| info.get(usize::from(t))).map_or(ALL_FLAGS, |t| t.flags_in);
         let mut out = match direct_branch(insn) {
             Some((_, falls_through)) => at_target() | if falls_through { flags } else { 0 },
             None if ends_flow(insn) => ALL_FLAGS,
             None => flags,
         };
         out |= info[i].flags_out;
-        let effect = pure_effect(insn, mode, optimise);
-        let dead = optimise.has(Optimisation::DeadWrites)
-            && effect.is_some_and(|e| e.writes & live == 0)
-            && !(defines && out != 0);
+        let dead = dead_writes && effect.is_some_and(|e| e.writes & live == 0) && !(defines && out != 0);
         live = match effect {
             _ if dead => live,
             Some(e) => live & !e.writes | e.reads,

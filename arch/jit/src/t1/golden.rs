@@ -225,6 +225,7 @@ fn thunks() -> Thunks {
         fp_flags: [next(), next()],
         svc: [next(), next()],
         eret: next(),
+        maintain: next(),
     }
 }
 

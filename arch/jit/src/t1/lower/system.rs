@@ -146,8 +146,24 @@ fn counter(b: &mut Builder<'_>, virtual_one: bool, rt: u8) {
     b.set(rt, RAX);
 }
 
-/// Cache maintenance by address and DC ZVA at EL1.
+/// TLB maintenance and IC IVAU at EL1: a helper does it, or the interpreter what faults.
+fn maintain(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) {
+    b.begin(&[], true);
+    let otherwise = b.interp_cold();
+    b.load_x(RAX, rt);
+    b.a.mov_imm(Gpr::RDX, enc.0.into());
+    b.a.call_abs(b.thunks.maintain);
+    b.a.jcc(Cc::Ne, otherwise);
+}
+
+/// Cache maintenance by address, TLB maintenance at EL1, and DC ZVA.
 fn sys(b: &mut Builder<'_>, enc: isa::insn::SysEnc, rt: u8) -> bool {
+    let ic_ivau = enc.op1() == 3 && enc.crn() == 7 && enc.crm() == 5 && enc.op2() == 1;
+    let tlbi = enc.op1() == 0 && enc.crn() == 8;
+    if b.mode.el1 && enc.op0() == 1 && (tlbi || ic_ivau) && b.optimise.has(Optimisation::MaintenanceCode) {
+        maintain(b, enc, rt);
+        return true;
+    }
     if b.mode.strict || enc.op0() != 1 || enc.op1() != 3 || enc.crn() != 7 || enc.op2() != 1 {
         return false;
     }
