@@ -127,7 +127,7 @@ impl JitShared {
         })?;
         let space = Arc::new(space);
         if let Some(map) = &self.perf_map {
-            map.thunks(space.cache().address(0), 16 << 10);
+            map.thunks(space.cache().address(0), 24 << 10);
         }
         if let Some(seed) = self.options.stress {
             vm.stress.arm(seed);

@@ -43,8 +43,8 @@ pub use directory::PageKey;
 pub use hash::ByPage;
 pub use links::{ExitId, ExitSite};
 
-/// Limits of the size of a chunk.
-const CHUNK: std::ops::RangeInclusive<usize> = (16 << 10)..=(128 << 10);
+/// Limits of the size of a chunk; the first holds the thunks.
+const CHUNK: std::ops::RangeInclusive<usize> = (24 << 10)..=(128 << 10);
 /// More than this that is retired is looked through when code changes, not only when a chunk is needed.
 const RETIRED: usize = 64;
 /// Identities of address spaces that are remembered.
