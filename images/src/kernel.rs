@@ -9,7 +9,6 @@ use std::path::Path;
 
 use crate::deb::{self, DebError, DebFile};
 use crate::debian::{Archive, DebianError, Package, compare_versions};
-use crate::http::HttpError;
 use crate::progress::Progress;
 
 /// Greatest size of what is taken out of a package.
@@ -101,9 +100,7 @@ pub fn available(archive: &Archive, name: &str, progress: &dyn Progress) -> Resu
             Ok(packages)
         });
         match fetched {
-            Err(KernelError::Debian(
-                error @ (DebianError::Http(HttpError::Missing { .. }) | DebianError::NoPackage { .. }),
-            )) => {
+            Err(KernelError::Debian(error @ (DebianError::Gone { .. } | DebianError::NoPackage { .. }))) => {
                 progress.note(&format!("{name} {version} cannot be used: {error}"));
                 newest.get_or_insert(error);
             }

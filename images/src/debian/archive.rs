@@ -85,6 +85,18 @@ pub enum DebianError {
         /// What the decoder said.
         source: std::io::Error,
     },
+    /// A package is listed, but no mirror has its file.
+    #[error(
+        "{suite} lists {package}, but its file is not there ({missing}): the mirror is out of step, or the suite is at the end of its life; try another --mirror, or leave updates out with --no-updates"
+    )]
+    Gone {
+        /// The suite.
+        suite: String,
+        /// The package and its version.
+        package: String,
+        /// What the mirror said.
+        missing: Box<HttpError>,
+    },
     /// There is no such package.
     #[error("There is no package {name} in Debian {suites}: check the name, or add a suite such as bookworm-backports")]
     NoPackage {
@@ -287,7 +299,7 @@ impl Archive {
         let mut newest = None;
         for package in versions {
             match if self.has(&package) { Ok(PathBuf::new()) } else { self.fetch(&package, progress) } {
-                Err(error @ DebianError::Http(HttpError::Missing { .. })) => {
+                Err(error @ DebianError::Gone { .. }) => {
                     progress.note(&format!("{name} {} cannot be used: {error}", package.version));
                     newest.get_or_insert(error);
                 }
@@ -327,7 +339,13 @@ impl Archive {
         };
         let mut mirrors = source.mirrors.clone();
         mirrors.sort_by_key(|mirror| failed().contains(mirror));
-        Ok(mirrors::first_that_serves(&mirrors, &package.filename, progress, fetch)?)
+        mirrors::first_that_serves(&mirrors, &package.filename, progress, fetch).map_err(|error| match error {
+            missing @ HttpError::Missing { .. } => {
+                let package = format!("{} {}", package.name, package.version);
+                DebianError::Gone { suite: source.suite.clone(), package, missing: Box::new(missing) }
+            }
+            error => error.into(),
+        })
     }
 
     fn no_package(&self, name: &str) -> DebianError {
