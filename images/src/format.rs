@@ -6,6 +6,7 @@ pub mod ext4;
 mod fat;
 pub mod oci;
 pub mod qcow2;
+mod root;
 pub mod tar;
 
 use std::fs::File;
@@ -194,13 +195,13 @@ fn write_file(
         Format::TarGzip => flushed(tar::write(tree, gzip(buffered(file)))?.finish()?),
         Format::TarZstd => zstd(flushed(tar::write(tree, buffered(beside()?))?)?, file),
         Format::Ext4 => {
-            let tree = with_fstab(tree, epoch, &beside()?)?;
+            let tree = as_root(tree, epoch, &beside()?)?;
             ext4::write(&tree, &file_system(&tree, epoch, options.size), &file, 0)?;
             Ok(file)
         }
         Format::Qcow2 => {
             let disk = beside()?;
-            let tree = with_fstab(tree, epoch, &beside()?)?;
+            let tree = as_root(tree, epoch, &beside()?)?;
             let size = ext4::write(&tree, &file_system(&tree, epoch, options.size), &disk, 0)?;
             qcow2::write(&disk, size, &file)?;
             Ok(file)
@@ -219,12 +220,10 @@ fn write_file(
     }
 }
 
-/// The tree with an `/etc/fstab` if it has none; `spool` takes it.
-fn with_fstab(tree: &Tree, epoch: u64, spool: &File) -> io::Result<Tree> {
+/// The tree with what the root of a file system needs; `spool` takes it.
+fn as_root(tree: &Tree, epoch: u64, spool: &File) -> io::Result<Tree> {
     let mut tree = tree.clone();
-    let spool = Spool::of_file(spool.try_clone()?);
-    let seconds = i64::try_from(epoch).unwrap_or(i64::MAX);
-    disk::add_fstab(&mut tree, seconds, &spool, |tree| file_system(tree, epoch, None).uuid)?;
+    root::complete(&mut tree, epoch, &Spool::of_file(spool.try_clone()?))?;
     Ok(tree)
 }
 
@@ -232,7 +231,7 @@ fn with_fstab(tree: &Tree, epoch: u64, spool: &File) -> io::Result<Tree> {
 fn write_disk(tree: &Tree, epoch: u64, options: &WriteOptions, out: &File, spool: &File) -> io::Result<u64> {
     let missing = "a disk needs a kernel and a boot loader: make it with `vmm image build`";
     let boot = options.boot.as_ref().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, missing))?;
-    let tree = with_fstab(tree, epoch, spool)?;
+    let tree = as_root(tree, epoch, spool)?;
     disk::write(&tree, &file_system(&tree, epoch, options.size), boot, out)
 }
 
