@@ -1,6 +1,7 @@
 //! Makes Debian images: packages are chosen, fetched and unpacked here and configured in a guest; what comes out depends on
 //! nothing but what went in. See `docs/design/image-build.md`.
 
+mod choose;
 mod dpkg;
 pub mod guest;
 pub mod normalise;
@@ -22,19 +23,16 @@ use std::time::Duration;
 use self::guest::{BuildGuest, Plan};
 use self::unpack::{Placer, Preinst, Unpacked};
 use crate::cache::{Cache, Sha256Sum};
-use crate::debian::{Archive, ArchiveOptions, DebianError, Package, mirror_of};
+use crate::debian::{Archive, ArchiveOptions, DebianError, Package};
 use crate::files::ScratchDirectory;
 use crate::format::disk;
 use crate::kernel::{self, GuestKernel, KernelError};
 use crate::load::{self, LoadError};
-use crate::lock::{Lock, LockError, LockedPackage, LockedSource, VERSION};
+use crate::lock::{Lock, LockError, LockedPackage, LockedSource};
 use crate::progress::Progress;
 use crate::recipe::{Recipe, RecipeError};
-use crate::resolve::{self, Reason, Request, ResolveError, Selection};
+use crate::resolve::{Request, ResolveError};
 use crate::tree::{Spool, Tree};
-
-/// Packages that have had systemd-boot, the newer one first.
-const LOADER_PACKAGES: [&str; 2] = ["systemd-boot-efi", "systemd"];
 
 /// The name of a system that has none.
 const DEFAULT_HOSTNAME: &str = "localhost";
@@ -54,6 +52,16 @@ pub enum BuildError {
     /// There is no kernel for the guest.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// The archive has no kernel for the guest, and neither has anybody else.
+    #[error(
+        "{suite} has no kernel for the guest that configures the image, and Debian's cannot be had: name one with --build-kernel, or name a mirror of Debian in apt's sources"
+    )]
+    NoTools {
+        /// The suite.
+        suite: String,
+        /// What was wrong with Debian's.
+        source: Box<DebianError>,
+    },
     /// The guest failed.
     #[error(transparent)]
     Guest(#[from] GuestError),
@@ -81,8 +89,8 @@ pub struct BuildOptions {
     pub archive: ArchiveOptions,
     /// Which packages.
     pub request: Request,
-    /// The meta package of the kernel of the guest in which the image is configured.
-    pub kernel: String,
+    /// The package of the kernel of the guest in which the image is configured; `None`: one of the archive, else Debian's.
+    pub kernel: Option<String>,
     /// The latest time in the image, in seconds since 1970; `None`: the date of the archive.
     pub epoch: Option<u64>,
     /// The name of the system; `None`: `localhost`, or the one that it has.
@@ -114,7 +122,7 @@ impl BuildOptions {
         BuildOptions {
             archive: ArchiveOptions { updates: true, ..ArchiveOptions::new(suite) },
             request: Request::default(),
-            kernel: kernel::CLOUD_KERNEL.to_owned(),
+            kernel: None,
             epoch: None,
             hostname: None,
             from_tar: None,
@@ -189,70 +197,45 @@ pub fn build(
     let (archive, lock) = match &options.locked {
         Some(lock) => {
             lock.check(options.suite(), options.request.variant.name(), &options.recipe_hash()?)?;
-            let sources = lock.sources.iter().map(LockedSource::to_source).collect::<Result<_, _>>()?;
-            (Archive::of_known_packages(&options.archive, cache, sources)?, lock.clone())
+            (archive_of(lock, &options.archive, cache)?, lock.clone())
         }
         None => {
-            let archive = Archive::open(&options.archive, cache, progress)?;
-            let lock = new_lock(options, &archive, progress)?;
+            let mut archive = Archive::open(&options.archive, cache, progress)?;
+            let lock = choose::new_lock(options, &mut archive, cache, progress)?;
             (archive.without_index(), lock)
         }
     };
     let scratch = ScratchDirectory::new(&options.scratch)?;
     let spool = Spool::new(scratch.path())?;
-    let build = Build { options, archive, lock, spool, scratch, progress };
+    let tools = archive_of_tools(&lock, &options.archive, cache)?;
+    let build = Build { options, archive, tools, lock, spool, scratch, progress };
     build.run(runner)
-}
-
-/// Chooses the packages.
-fn new_lock(options: &BuildOptions, archive: &Archive, progress: &dyn Progress) -> Result<Lock, BuildError> {
-    let selection = match options.from_tar {
-        None => resolve::resolve(archive, &options.request)?,
-        Some(_) => Selection::default(),
-    };
-    let mut sources: Vec<LockedSource> = archive.sources().iter().map(LockedSource::new).collect();
-    for source in &mut sources {
-        let mirror = mirror_of(&source.suite, &options.image_mirrors);
-        source.image_uri = mirror.filter(|mirror| *mirror != source.uri);
-    }
-    let newest = archive.sources().iter().map(|source| source.date).max().unwrap_or_default();
-    let mut build_packages = kernel::available(archive, &options.kernel, progress)?;
-    build_packages.push(archive.find_available("busybox-static", progress)?);
-    Ok(Lock {
-        version: VERSION,
-        tool: env!("CARGO_PKG_VERSION").to_owned(),
-        suite: options.suite().to_owned(),
-        variant: options.request.variant.name().to_owned(),
-        architecture: options.archive.architecture.clone(),
-        epoch: options.epoch.unwrap_or(newest),
-        recipe: options.recipe_hash()?,
-        packages: locked_packages(&selection, &sources),
-        build_packages: build_packages.iter().map(|one| LockedPackage::new(one, &sources)).collect(),
-        // Not every archive has one: only disks need it.
-        boot_package: LOADER_PACKAGES
-            .iter()
-            .find_map(|name| archive.find(name).ok())
-            .map(|package| LockedPackage::new(&package, &sources)),
-        sources,
-        outputs: Vec::new(),
-    })
-}
-
-fn locked_packages(selection: &Selection, sources: &[LockedSource]) -> Vec<LockedPackage> {
-    let locked = |one: &resolve::Selected| LockedPackage {
-        base: one.reason == Reason::Base,
-        automatic: matches!(one.reason, Reason::NeededBy(_)),
-        ..LockedPackage::new(&one.package, sources)
-    };
-    selection.values().map(locked).collect()
 }
 
 fn packages_of(lock: &Lock, locked: &[LockedPackage]) -> Result<Vec<Package>, LockError> {
     locked.iter().map(|package| package.to_package(&lock.sources)).collect()
 }
 
+/// The archive that the packages of an image come from.
+fn archive_of(lock: &Lock, options: &ArchiveOptions, cache: &Cache) -> Result<Archive, BuildError> {
+    let sources = lock.sources.iter().map(LockedSource::to_source).collect::<Result<_, _>>()?;
+    Ok(Archive::of_known_packages(options, cache, sources)?)
+}
+
+/// The archive that the kernel of the build guest comes from.
+fn archive_of_tools(lock: &Lock, options: &ArchiveOptions, cache: &Cache) -> Result<Archive, BuildError> {
+    if lock.build_sources.is_empty() {
+        return archive_of(lock, options, cache);
+    }
+    let sources = lock.build_sources.iter().map(LockedSource::to_source).collect::<Result<_, _>>()?;
+    // The mirrors that are named are those of another archive.
+    let options = ArchiveOptions { mirrors: Vec::new(), ..options.clone() };
+    Ok(Archive::of_known_packages(&options, cache, sources)?)
+}
+
 fn read_tools(lock: &Lock, archive: &Archive, progress: &dyn Progress) -> Result<(GuestKernel, Vec<u8>), BuildError> {
-    let mut packages = packages_of(lock, &lock.build_packages)?;
+    let locked = lock.build_packages.iter().map(|package| package.to_package(lock.sources_of_build()));
+    let mut packages = locked.collect::<Result<Vec<_>, _>>()?;
     let busybox = packages.pop().ok_or(LockError::Value { what: "no packages of the build guest".to_owned() })?;
     let kernel = kernel::read(archive, &packages, progress)?;
     Ok((kernel, kernel::busybox(archive, &busybox, progress)?))
@@ -268,8 +251,7 @@ pub fn tools(
     cache: &Cache,
     progress: &dyn Progress,
 ) -> Result<(GuestKernel, Vec<u8>), BuildError> {
-    let sources = lock.sources.iter().map(LockedSource::to_source).collect::<Result<_, _>>()?;
-    read_tools(lock, &Archive::of_known_packages(options, cache, sources)?, progress)
+    read_tools(lock, &archive_of_tools(lock, options, cache)?, progress)
 }
 
 /// Only bytes and notes: the whole is one piece of work.
@@ -295,12 +277,11 @@ pub fn boot(
     cache: &Cache,
     progress: &dyn Progress,
 ) -> Result<disk::Boot, BuildError> {
-    let sources = lock.sources.iter().map(LockedSource::to_source).collect::<Result<_, _>>()?;
-    let archive = Archive::of_known_packages(options, cache, sources)?;
+    let archive = archive_of(lock, options, cache)?;
     let none = || LockError::Value { what: format!("no package with a boot loader of {}", lock.suite) };
     let package = lock.boot_package.as_ref().ok_or_else(none)?.to_package(&lock.sources)?;
     let loader = kernel::boot_loader(&archive, &package, progress)?;
-    let (kernel, busybox) = read_tools(lock, &archive, progress)?;
+    let (kernel, busybox) = tools(lock, options, cache, progress)?;
     Ok(disk::Boot::new(loader, kernel, &busybox)?)
 }
 
@@ -308,6 +289,8 @@ pub fn boot(
 struct Build<'a> {
     options: &'a BuildOptions,
     archive: Archive,
+    /// Where the kernel of the guest comes from.
+    tools: Archive,
     lock: Lock,
     spool: Spool,
     scratch: ScratchDirectory,
@@ -319,7 +302,7 @@ impl Build<'_> {
         let epoch = i64::try_from(self.lock.epoch).unwrap_or(i64::MAX);
         // The kernel's package is one large file: it is read while the others are.
         let (tools, packages) = std::thread::scope(|scope| {
-            let tools = scope.spawn(|| read_tools(&self.lock, &self.archive, &Bytes(self.progress)));
+            let tools = scope.spawn(|| read_tools(&self.lock, &self.tools, &Bytes(self.progress)));
             let packages = self.fetch().and_then(|files| Ok((self.unpack(&files)?, files)));
             (tools.join(), packages)
         });

@@ -100,8 +100,12 @@ pub fn available(archive: &Archive, name: &str, progress: &dyn Progress) -> Resu
             Ok(packages)
         });
         match fetched {
-            Err(KernelError::Debian(error @ (DebianError::Gone { .. } | DebianError::NoPackage { .. }))) => {
-                progress.note(&format!("{name} {version} cannot be used: {error}"));
+            Err(KernelError::Debian(DebianError::Gone { what })) => {
+                progress.note(&format!("{name} {version} is passed over: {what}"));
+                newest.get_or_insert(DebianError::Gone { what });
+            }
+            Err(KernelError::Debian(error @ DebianError::NoPackage { .. })) => {
+                progress.note(&format!("{name} {version} is passed over: {error}"));
                 newest.get_or_insert(error);
             }
             result => return result,

@@ -77,6 +77,9 @@ pub struct Lock {
     /// The packages of the image.
     #[serde(rename = "package", default)]
     pub packages: Vec<LockedPackage>,
+    /// Where the packages of the guest come from in which it is configured; none: from where those of the image come.
+    #[serde(rename = "build-source", default, skip_serializing_if = "Vec::is_empty")]
+    pub build_sources: Vec<LockedSource>,
     /// The packages of the guest in which it is configured; no byte of them is in the image's root.
     #[serde(rename = "build-package", default)]
     pub build_packages: Vec<LockedPackage>,
@@ -131,6 +134,9 @@ pub struct LockedPackage {
     /// There because another package needs it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub automatic: bool,
+    /// The newer version that updates list which are no longer made, and which no mirror has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
 }
 
 /// An image that was made.
@@ -169,6 +175,7 @@ impl LockedSource {
             date: self.date,
             inrelease: Sha256Sum::parse(&self.inrelease_sha256).ok_or_else(|| bad("inrelease_sha256"))?,
             priority: 500,
+            closed: false,
         })
     }
 }
@@ -186,6 +193,7 @@ impl LockedPackage {
             suite: sources.get(package.source).map(|source| source.suite.clone()).unwrap_or_default(),
             base: false,
             automatic: false,
+            instead_of: None,
         }
     }
 
@@ -218,6 +226,11 @@ impl LockedPackage {
 }
 
 impl Lock {
+    /// Where the packages of the build guest come from.
+    pub fn sources_of_build(&self) -> &[LockedSource] {
+        if self.build_sources.is_empty() { &self.sources } else { &self.build_sources }
+    }
+
     /// Reads a lock file.
     ///
     /// # Errors

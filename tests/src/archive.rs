@@ -198,7 +198,15 @@ impl OwnArchive {
     /// # Panics
     /// Never.
     pub fn publish(&self, suite: &str, lines: &str) {
-        let packed = gzip(self.index.as_bytes());
+        self.publish_index(suite, lines, &self.index);
+    }
+
+    /// The same with an index of one's own.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn publish_index(&self, suite: &str, lines: &str, index: &str) {
+        let packed = gzip(index.as_bytes());
         let (size, sum, name) = (packed.len(), Sha256Sum::of(&packed), "main/binary-arm64/Packages.gz");
         let release =
             format!("Origin: a test\nSuite: {suite}\nCodename: {suite}\n{lines}SHA256:\n {sum} {size} {name}\n");

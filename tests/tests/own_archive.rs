@@ -11,6 +11,7 @@ use std::time::Duration;
 use images::cache::Cache;
 use images::debian::{Archive, ArchiveOptions};
 use images::kernel::{self, CLOUD_KERNEL};
+use images::lock::Lock;
 use images::progress::Silent;
 use images::resolve::{Request, Variant, resolve};
 use images::tarball::EntryKind;
@@ -25,9 +26,11 @@ const DATE: &str = "Date: Sat, 11 Jul 2020 10:16:37 UTC\n";
 struct Fixture {
     folder: tempfile::TempDir,
     archive: OwnArchive,
-    /// The package of the kernel that configures images.
-    kernel: String,
 }
+
+/// Updates that ended and of which a package is gone, as those of a suite that Debian no longer keeps.
+const GONE: &str = "Package: hello\nVersion: 2\nArchitecture: all\nFilename: pool/hello_2_all.deb\nSize: 9\n\
+    SHA256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n\n";
 
 /// Debian's essential packages under another name, and packages that are made here.
 fn fixture() -> &'static Fixture {
@@ -40,19 +43,33 @@ fn fixture() -> &'static Fixture {
         let include = ["locales", "passwd"].map(str::to_owned).to_vec();
         let request = Request { variant: Variant::Essential, include, ..Request::default() };
         let selection = resolve(&debian, &request).expect("packages");
-        let tools = kernel::packages(&debian, CLOUD_KERNEL).expect("a kernel");
-        let kernel = tools[0].name.clone();
-        let busybox = debian.find("busybox-static").expect("BusyBox");
         let mut archive = OwnArchive::new("derivative");
-        for package in selection.values().map(|one| &one.package).chain(&tools).chain([&busybox]) {
+        let add = |archive: &mut OwnArchive, package| {
             let file = debian.fetch(package, &Silent).unwrap_or_else(|error| panic!("{error}"));
             archive.add_package(package, &file);
+            file
+        };
+        for package in selection.values() {
+            add(&mut archive, &package.package);
         }
         add_packages(&mut archive);
+        archive.publish("bare", DATE);
+        archive.publish_index("bare-security", DATE, GONE);
+        let mut tools = kernel::available(&debian, CLOUD_KERNEL, &Silent).expect("a kernel");
+        tools.push(debian.find_available("busybox-static", &Silent).expect("BusyBox"));
+        let ours = Cache::new(folder.path().join("cache/vmm"));
+        for package in &tools {
+            let file = add(&mut archive, package);
+            // Debian's own are not fetched twice.
+            let place = ours.path(&package.sha256);
+            fs::create_dir_all(place.parent().expect("a folder")).expect("made");
+            fs::copy(file, place).expect("copied");
+        }
+        add(&mut archive, &debian.find(CLOUD_KERNEL).expect("its name"));
         archive.publish("ours", DATE);
         archive.write_keyring(&folder.path().join("ours.gpg"));
         OwnArchive::new("other").write_keyring(&folder.path().join("other.gpg"));
-        Fixture { folder, archive, kernel }
+        Fixture { folder, archive }
     })
 }
 
@@ -89,7 +106,7 @@ impl Fixture {
         let words = [before, &[program.to_str().expect("a path of text"), "image", "build"]].concat();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env("XDG_CACHE_HOME", self.path("cache"));
-        command.args(["--build-kernel", &self.kernel]).args(arguments);
+        command.args(arguments);
         if !arguments.contains(&"--from-tar") {
             command.args(["--variant", "essential"]);
         }
@@ -224,16 +241,6 @@ fn a_recipe_is_carried_out_with_packages_of_another_archive() {
     assert_eq!(extract(&next, "etc/next"), "hello\n");
     assert_eq!(extract(&next, "etc/hostname"), "next\n");
     assert_eq!(extract(&next, "home/admin/.ssh/authorized_keys"), "ssh-ed25519 AAAA a key\n");
-
-    // The same by --locked from another mirror: sources.list names what the lock file names.
-    let lock = text(&t.path("made.lock")).to_owned();
-    let again = t.path("again.tar");
-    let other_mirror = t.archive.mirror.base.replace("derivative", "elsewhere");
-    let arguments =
-        ["--recipe", &recipe_text, "--locked", "--lock", &lock, "--mirror", &other_mirror, "--output", text(&again)];
-    let finished = run(&mut t.command(&[], &arguments), LIMIT);
-    assert!(finished.status.success(), "{}", finished.stderr);
-    assert!(fs::read(&again).expect("there") == fs::read(&tar).expect("there"));
 }
 
 #[test]
@@ -265,11 +272,23 @@ fn what_is_wrong_with_a_package_is_told() {
     assert!(said.contains("dash") && said.contains("takes-over") && said.contains("/bin/dash"), "{said}");
     let said = t.fails(&["--include", "fails"]);
     assert!(said.contains("the frobnicator is jammed") && said.contains("nothing is written"), "{said}");
-    // A link that leads up ends at the image's root.
+    // A link that leads up ends at the image's root. The suite has no kernel, and no file of its updates.
     let made = t.path("by-link.tar");
-    let finished = run(&mut t.command(&[], &["--include", "by-link", "--output", text(&made)]), LIMIT);
+    let arguments = ["--suite", "bare", "--include", "by-link,hello", "--output", text(&made)];
+    let finished = run(&mut t.command(&[], &arguments), LIMIT);
     assert!(finished.status.success(), "{}", finished.stderr);
     assert_eq!(extract(&made, "evil"), "evil");
+    assert!(finished.stderr.contains("those of Debian bookworm"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("bare-security ended") && finished.stderr.contains("hello 1 for 2"),
+        "{}",
+        finished.stderr
+    );
+    let lock = Lock::parse(&fs::read_to_string(t.path("by-link.lock")).expect("a lock file")).expect("a lock");
+    let hello = lock.packages.iter().find(|package| package.name == "hello").expect("there");
+    assert_eq!((&*hello.version, hello.instead_of.as_deref()), ("1", Some("2")));
+    assert!(lock.build_sources.iter().any(|source| source.suite == "bookworm"), "{:?}", lock.build_sources);
+    assert_eq!(extract(&made, "etc/apt/sources.list").lines().count(), 2, "Debian is no source of the image");
 }
 
 /// The scratch folder, the cache, and the folder of the image on file systems that are too small.

@@ -86,16 +86,10 @@ pub enum DebianError {
         source: std::io::Error,
     },
     /// A package is listed, but no mirror has its file.
-    #[error(
-        "{suite} lists {package}, but its file is not there ({missing}): the mirror is out of step, or the suite is at the end of its life; try another --mirror, or leave updates out with --no-updates"
-    )]
+    #[error("{what}: the mirror is out of step; try another --mirror, or leave updates out with --no-updates")]
     Gone {
-        /// The suite.
-        suite: String,
-        /// The package and its version.
-        package: String,
-        /// What the mirror said.
-        missing: Box<HttpError>,
+        /// Which one, and what the mirror said.
+        what: String,
     },
     /// There is no such package.
     #[error("There is no package {name} in Debian {suites}: check the name, or add a suite such as bookworm-backports")]
@@ -170,6 +164,8 @@ pub struct Source {
     pub inrelease: Sha256Sum,
     /// apt's priority of its packages.
     pub priority: u32,
+    /// Whether it has updates of a suite for which no more are made.
+    pub closed: bool,
 }
 
 /// What opening needs beside the options.
@@ -229,8 +225,15 @@ impl Archive {
             }
             components.push(component.clone());
         }
-        let (date, priority) = (release.date(), release.pin_priority());
-        self.sources.push(Source { mirrors, suite: suite.to_owned(), components, date, inrelease, priority });
+        self.sources.push(Source {
+            mirrors,
+            suite: suite.to_owned(),
+            components,
+            date: release.date(),
+            inrelease,
+            priority: release.pin_priority(),
+            closed: release.is_closed(opening.now),
+        });
         Ok(())
     }
 
@@ -268,6 +271,25 @@ impl Archive {
         &self.index
     }
 
+    /// Whether a package is of updates that are no longer made, whose files mirrors may have dropped.
+    pub fn is_of_closed(&self, package: &Package) -> bool {
+        self.sources.get(package.source).is_some_and(|source| source.closed)
+    }
+
+    /// Goes on as if the index did not list these packages.
+    pub fn forget(&mut self, packages: &[Package]) {
+        let names: Vec<String> = packages.iter().map(|package| package.name.clone()).collect();
+        self.index.forget(|package| packages.contains(package), &names);
+    }
+
+    /// Goes on as if there were no updates that are no longer made.
+    pub fn forget_closed(&mut self) {
+        let names: Vec<String> = self.index.names().map(str::to_owned).collect();
+        let sources = &self.sources;
+        let is_closed = |package: &Package| sources.get(package.source).is_some_and(|source| source.closed);
+        self.index.forget(is_closed, &names);
+    }
+
     /// The same without the indexes, which take much memory: only packages that are known already can be fetched.
     #[must_use]
     pub fn without_index(self) -> Archive {
@@ -299,9 +321,9 @@ impl Archive {
         let mut newest = None;
         for package in versions {
             match if self.has(&package) { Ok(PathBuf::new()) } else { self.fetch(&package, progress) } {
-                Err(error @ DebianError::Gone { .. }) => {
-                    progress.note(&format!("{name} {} cannot be used: {error}", package.version));
-                    newest.get_or_insert(error);
+                Err(DebianError::Gone { what }) => {
+                    progress.note(&format!("{name} {} is passed over: {what}", package.version));
+                    newest.get_or_insert(DebianError::Gone { what });
                 }
                 result => return result.map(|_| package),
             }
@@ -321,7 +343,7 @@ impl Archive {
     /// The package's file in the cache, fetched if it is not there.
     ///
     /// # Errors
-    /// [`DebianError::Http`].
+    /// [`DebianError::Http`]; [`DebianError::Gone`] when no mirror has it.
     pub fn fetch(&self, package: &Package, progress: &dyn Progress) -> Result<PathBuf, DebianError> {
         let source = self.sources.get(package.source).ok_or_else(|| self.no_package(&package.name))?;
         if package.size > MAX_PACKAGE {
@@ -340,9 +362,12 @@ impl Archive {
         let mut mirrors = source.mirrors.clone();
         mirrors.sort_by_key(|mirror| failed().contains(mirror));
         mirrors::first_that_serves(&mirrors, &package.filename, progress, fetch).map_err(|error| match error {
-            missing @ HttpError::Missing { .. } => {
-                let package = format!("{} {}", package.name, package.version);
-                DebianError::Gone { suite: source.suite.clone(), package, missing: Box::new(missing) }
+            HttpError::Missing { url, status } => {
+                let Package { name, version, .. } = package;
+                let suite = &source.suite;
+                DebianError::Gone {
+                    what: format!("{suite} lists {name} {version}, but {url} is not there (HTTP status {status})"),
+                }
             }
             error => error.into(),
         })

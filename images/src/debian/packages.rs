@@ -52,7 +52,7 @@ impl Package {
 }
 
 /// Where the entry of a package is.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 struct Entry {
     text: usize,
     start: usize,
@@ -129,6 +129,28 @@ impl PackageIndex {
         self.read_all(Some(&self.base)).collect()
     }
 
+    /// Forgets packages: whatever asks for them finds what is left.
+    pub fn forget(&mut self, is_gone: impl Fn(&Package) -> bool, names: &[String]) {
+        for name in names {
+            let Some(entries) = self.by_name.get(name) else { continue };
+            let gone: Vec<(Entry, Package)> = entries
+                .iter()
+                .filter_map(|entry| Some((*entry, self.read(entry)?)))
+                .filter(|(_, package)| is_gone(package))
+                .collect();
+            let lists = gone.iter().flat_map(|(_, package)| &package.provides).map(|provided| &provided.name);
+            for provided in lists {
+                if let Some(entries) = self.by_provided.get_mut(provided) {
+                    entries.retain(|entry| !gone.iter().any(|(one, _)| one == entry));
+                }
+            }
+            if let Some(entries) = self.by_name.get_mut(name) {
+                entries.retain(|entry| !gone.iter().any(|(one, _)| one == entry));
+            }
+            self.base.retain(|entry| !gone.iter().any(|(one, _)| one == entry));
+        }
+    }
+
     /// All names, in no order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str)
@@ -186,6 +208,21 @@ pub(crate) mod tests {
         format!(
             "Package: {name}\nVersion: {version}\nArchitecture: arm64\nFilename: pool/{name}_{version}.deb\nSize: 3\nSHA256: {hash}\n{more}\n"
         )
+    }
+
+    #[test]
+    fn what_is_forgotten_is_found_no_more() {
+        let text =
+            entry("a", "1", "Provides: v\nPriority: required\n") + &entry("a", "2", "Provides: v, w\nEssential: yes\n");
+        let mut index = PackageIndex::new("arm64");
+        index.add(text, 0);
+        let versions = |packages: Vec<Package>| packages.into_iter().map(|one| one.version).collect::<Vec<_>>();
+        assert_eq!(versions(index.base()), ["1", "2"]);
+        index.forget(|package| package.version == "2", &["a".to_owned(), "b".to_owned()]);
+        assert_eq!(versions(index.named("a")), ["1"]);
+        assert_eq!(versions(index.providing("v")), ["1"]);
+        assert_eq!(versions(index.base()), ["1"]);
+        assert!(index.providing("w").is_empty());
     }
 
     #[test]

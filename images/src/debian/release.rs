@@ -8,6 +8,8 @@ use crate::calendar;
 
 /// Seconds that the clocks of the archive and of this host may differ.
 const CLOCK_TOLERANCE: u64 = 24 * 3600;
+/// Seconds without a change after which updates that set themselves no end are no longer made.
+const CLOSED_AFTER: u64 = 30 * 24 * 3600;
 
 /// Why a signed `Release` is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -143,6 +145,13 @@ impl Release {
         Err(ReleaseError::Downgrade { suite: self.suite.clone(), date: self.date.0.clone(), seen: seen.date.0.clone() })
     }
 
+    /// Whether these are updates of a suite at the end of its life: as long as updates are made, each `Release` is valid for
+    /// days; the last one sets no end. Who could send such a one in place of a newer one could as well withhold packages.
+    pub fn is_closed(&self, now: u64) -> bool {
+        let updates = self.suite.ends_with("-security") || self.suite.ends_with("-updates");
+        updates && self.valid_until.is_none() && self.date.1.saturating_add(CLOSED_AFTER) < now
+    }
+
     /// Its date, in seconds since 1970.
     pub fn date(&self) -> u64 {
         self.date.1
@@ -229,6 +238,19 @@ mod tests {
         assert_eq!(no_date, Err(ReleaseError::Field { suite: "x".into(), field: "Date" }));
         let bad_list = Release::parse(&text.replace(" 3 ", " x "), "bookworm");
         assert_eq!(bad_list, Err(ReleaseError::Field { suite: "bookworm".into(), field: "SHA256" }));
+    }
+
+    #[test]
+    fn updates_end_when_they_set_no_end() {
+        let at = |suite: &str, more: &str| {
+            let text = release("Sat, 11 Jul 2026 10:16:37 UTC", more).replace("bookworm", suite);
+            let release = Release::parse(&text, suite).expect("a release");
+            [20, 40].map(|days| release.is_closed(1_783_764_997 + days * 24 * 3600))
+        };
+        assert_eq!(at("bookworm-security", ""), [false, true]);
+        assert_eq!(at("bookworm-updates", ""), [false, true]);
+        assert_eq!(at("bookworm-security", "Valid-Until: Sat, 18 Jul 2026 10:00:00 UTC\n"), [false, false]);
+        assert_eq!(at("bookworm", ""), [false, false]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ fn lock() -> Lock {
         suite: "one".to_owned(),
         base: name == "a",
         automatic: false,
+        instead_of: (name == "b").then(|| "1:9".to_owned()),
     };
     Lock {
         version: VERSION,
@@ -29,6 +30,7 @@ fn lock() -> Lock {
             inrelease_sha256: Sha256Sum::of(b"y").to_string(),
         }],
         packages: vec![package("a"), package("b")],
+        build_sources: Vec::new(),
         build_packages: vec![package("linux-image")],
         boot_package: None,
         outputs: Vec::new(),

@@ -193,9 +193,9 @@ pub struct BuildOptionArgs {
     /// The latest time in the image, in seconds since 1970 (default: the archive's date)
     #[arg(long, value_name = "SECS")]
     pub epoch: Option<u64>,
-    /// The kernel package of the guest that configures the image
-    #[arg(long, value_name = "PKG", default_value = images::kernel::CLOUD_KERNEL)]
-    pub build_kernel: String,
+    /// The kernel package of the guest that configures the image (default: one of the archive, else Debian's)
+    #[arg(long, value_name = "PKG")]
+    pub build_kernel: Option<String>,
     /// What executes the guest that configures the image
     #[arg(long, value_enum, default_value_t = super::EngineChoice::Auto)]
     pub engine: super::EngineChoice,
