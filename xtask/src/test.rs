@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 /// Host programs that the tests call, and the Debian package of each.
-const TOOLS: [(&str, &str); 10] = [
+const TOOLS: [(&str, &str); 11] = [
     ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
     ("aarch64-linux-gnu-objdump", "binutils-aarch64-linux-gnu"),
     ("qemu-aarch64", "qemu-user"),
@@ -16,6 +16,7 @@ const TOOLS: [(&str, &str); 10] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("ssh-keygen", "openssh-client"),
+    ("faketime", "faketime"),
 ];
 /// A file that only the C library for arm64 brings.
 const CROSS_LIBC: (&str, &str) = ("/usr/aarch64-linux-gnu/lib/libc.a", "libc6-dev-arm64-cross");
