@@ -14,7 +14,7 @@ const OSLSR_OSLK: u64 = 1 << 1;
 pub(crate) struct DebugState {
     /// Some breakpoint is enabled (MDE set).
     pub breakpoints: bool,
-    /// Some watchpoint is enabled (MDE set).
+    /// Some watchpoint is enabled (MDE set), or a debugger's.
     pub watchpoints: bool,
     /// MDSCR_EL1.SS.
     pub step: bool,
@@ -32,9 +32,10 @@ impl Vcpu {
         let enabled = |first: Slot, n: usize| (0..n).any(|i| a.sys[first as usize + i] & 1 != 0);
         let watched = self.debug.watchpoints;
         self.debug.breakpoints = mde && enabled(Slot::DBGBCR0_EL1, BREAKPOINTS);
-        self.debug.watchpoints = mde && enabled(Slot::DBGWCR0_EL1, WATCHPOINTS);
+        self.debug.watchpoints = mde && enabled(Slot::DBGWCR0_EL1, WATCHPOINTS) || self.debugger.watches();
         self.debug.step = mdscr & MDSCR_SS != 0 && unlocked;
-        self.debug.careful = self.debug.breakpoints || self.debug.watchpoints || self.debug.step;
+        self.debug.careful =
+            self.debug.breakpoints || self.debug.watchpoints || self.debug.step || self.debugger.is_active();
         if self.debug.watchpoints && !watched {
             // The fast table must not answer while accesses are watched.
             self.tlb.flush();
@@ -99,9 +100,13 @@ impl Vcpu {
     /// Checks a data access against the watchpoints.
     ///
     /// # Errors
-    /// A watchpoint exception was raised.
+    /// A watchpoint exception was raised, or a debugger's watchpoint stops execution.
     pub(crate) fn check_watchpoints(&mut self, va: u64, size: u64, write: bool, el: u8) -> Result<(), Trap> {
-        if !self.debug.watchpoints || !self.debug_exceptions_enabled() {
+        if !self.debug.watchpoints {
+            return Ok(());
+        }
+        self.debugger_watch(va, size, write)?;
+        if self.arch.sys(Slot::MDSCR_EL1) & MDSCR_MDE == 0 || !self.debug_exceptions_enabled() {
             return Ok(());
         }
         match self.debug_regs().watchpoint_hit(va, size, write, el) {

@@ -1,5 +1,7 @@
 //! Why a vCPU left its run loop.
 
+use crate::debugger::DebugEvent;
+
 /// Real stops only: device accesses are callbacks inside `run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
@@ -11,8 +13,8 @@ pub enum Stop {
     Shutdown,
     /// PSCI SYSTEM_RESET or SYSTEM_RESET2.
     Reset,
-    /// A debugger's breakpoint at this PC.
-    Debug(u64),
+    /// A debugger's place ([`crate::DebugPoints`]). When the vCPU runs again, it executes the instruction at PC.
+    Debug(DebugEvent),
     /// A fault of the engine itself.
     Internal(String),
     /// The instruction budget given to `run_budget` is used up.

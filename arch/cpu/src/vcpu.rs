@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::config::{CpuConfig, ID_AA64MMFR1};
+use crate::debugger::Debugger;
 use crate::exception::{Exception, Ring, Syndrome};
 use crate::gic::CpuInterface;
 use crate::interp::CodeCache;
@@ -141,6 +142,7 @@ pub struct Vcpu {
     pub gic: CpuInterface,
     pub(crate) features: PeFeatures,
     pub(crate) debug: DebugState,
+    pub(crate) debugger: Debugger,
     pub(crate) code: CodeCache,
     pub(crate) deadline: u64,
     pub(crate) timer_lines: [bool; 2],
@@ -183,6 +185,7 @@ impl Vcpu {
             gic: CpuInterface::default(),
             features: PeFeatures::of(&vm.config),
             debug: DebugState::default(),
+            debugger: Debugger::default(),
             code: CodeCache::new(&vm.config),
             deadline: u64::MAX,
             timer_lines: [false; 2],
@@ -222,6 +225,7 @@ impl Vcpu {
     pub(crate) fn after_load(&mut self) {
         self.apply_tlbi(&TlbiOp::ALL);
         self.code.clear();
+        self.debugger.restart();
         self.debug_changed();
         self.mode_changed();
         self.drive_lines_anew();

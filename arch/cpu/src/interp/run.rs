@@ -85,8 +85,11 @@ impl Vcpu {
                 None
             }
             Trap::Exit => {
-                self.arch.pc = self.arch.pc.wrapping_add(4);
-                Some(self.exit.take().unwrap_or(Stop::Internal("a stop without a reason".into())))
+                let stop = self.exit.take().unwrap_or(Stop::Internal("a stop without a reason".into()));
+                if !matches!(stop, Stop::Debug(_)) {
+                    self.arch.pc = self.arch.pc.wrapping_add(4);
+                }
+                Some(stop)
             }
         }
     }
@@ -142,8 +145,9 @@ impl Vcpu {
         result
     }
 
-    /// One instruction under breakpoints, watchpoints or software step.
+    /// One instruction under breakpoints, watchpoints or software step, the guest's or a debugger's.
     fn run_careful(&mut self) -> Result<(), Trap> {
+        self.debugger_before()?;
         self.debug_before()?;
         self.run_one()
     }
