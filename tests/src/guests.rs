@@ -57,6 +57,17 @@ pub fn verdict(console: &str) -> Option<Verdict> {
     Some(Verdict { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
 }
 
+/// A debugger's places in the guest `points`: the first of its instructions with the next ones, a load and a store.
+pub const POINTS: [&str; 6] =
+    ["--break", "0x40400000,steps=8", "--watch", "0x40410008,len=8,on=load", "--watch", "0x40410000,len=4,on=store"];
+
+/// What a debugger's places told: the lines of stops, and of registers. PSTATE has bits of what only some processors have.
+#[must_use]
+pub fn told(text: &str) -> Vec<String> {
+    let is_told = |line: &&str| ["vmm: vCPU", " x"].iter().any(|start| line.starts_with(start));
+    text.lines().filter(is_told).map(|line| line.trim_end().to_owned()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -139,6 +139,8 @@ pub struct Host {
     pub files: Vec<(String, Vec<u8>)>,
     /// A file that the host has as `/dev/vda`.
     pub disk: Option<PathBuf>,
+    /// The version of its interrupt controller: 2 or 3.
+    pub gic: u8,
     /// Its time is the number of instructions that were executed: slow, but each run is like the last one.
     pub counts_time: bool,
 }
@@ -165,7 +167,7 @@ impl Host {
             ("guest/vmlinuz".to_owned(), read(&guest.kernel)),
             ("guest/root.cpio".to_owned(), guest_root(guest)),
         ];
-        Host { cpu, debian, files, disk: None, counts_time: false }
+        Host { cpu, debian, files, disk: None, gic: 3, counts_time: false }
     }
 
     /// Adds a bare-metal guest as `/guest/NAME.elf`.
@@ -193,7 +195,8 @@ impl Host {
             build_dir().join(format!("nested-{}-{}.cpio", self.cpu.replace([',', '='], "-"), std::process::id()));
         std::fs::write(&initrd, root).expect("the initramfs can be written");
         let mut qemu = QEMU_SYSTEM.command();
-        qemu.args(["-M", "virt,virtualization=on,gic-version=3", "-cpu", self.cpu, "-smp", "2", "-m", "1024"])
+        let machine = format!("virt,virtualization=on,gic-version={}", self.gic);
+        qemu.args(["-M", &machine, "-cpu", self.cpu, "-smp", "2", "-m", "1024"])
             .args(["-nographic", "-no-reboot", "-nic", "none", "-append", "console=ttyAMA0 quiet panic=-1", "-kernel"])
             .arg(&self.debian.kernel)
             .arg("-initrd")

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::time::Duration;
-use tests::guests::{build, build_with, verdict};
+use tests::guests::{POINTS, build, build_with, told, verdict};
 use tests::monitor::{ENGINES, run_with};
 use tests::process;
 
@@ -76,8 +76,44 @@ fn interrupt_controller() {
 }
 
 #[test]
+fn interrupts_of_devices() {
+    passes("device", 1);
+}
+
+#[test]
 fn self_hosted_debug() {
     passes("debug", 1);
+}
+
+/// Breakpoint, watchpoints and steps stop where they should and nowhere else, the guest does not notice, and the engines
+/// tell the same, registers and all.
+#[test]
+fn debugger_points() {
+    let elf = build("points");
+    let told = ENGINES.map(|engine| {
+        let run = process::run(run_with(engine).args(POINTS).arg("--kernel").arg(&elf), Duration::from_secs(60));
+        assert_eq!(run.status.code(), Some(0), "{engine}: {run:#?}");
+        assert!(verdict(&run.stdout).is_some_and(|verdict| verdict.failed == 0), "{engine}: {run:#?}");
+        told(&run.stderr)
+    });
+    let stops: Vec<&str> = told[0].iter().filter_map(|line| line.strip_prefix("vmm: vCPU 0 ")).collect();
+    let call = [
+        "at breakpoint 0x40400000: d28000a0",
+        "at 0x40400004: f9000020",
+        "about to access 0x40410000, at 0x40400004: f9000020",
+        "at 0x40400008: a9400c22",
+        "about to access 0x40410008, at 0x40400008: a9400c22",
+    ];
+    assert_eq!(stops.iter().filter(|line| line.starts_with(call[0])).count(), 2, "{stops:#?}");
+    assert!(stops[0].starts_with("about to access 0x40410000"), "the guest's first store there: {stops:#?}");
+    for (stop, expected) in stops.iter().skip(1).zip(call) {
+        assert!(stop.starts_with(expected), "{expected}: {stops:#?}");
+    }
+    assert!(
+        stops.iter().any(|stop| stop.starts_with("at 0x40400014: 3900203f")),
+        "past both device accesses: {stops:#?}"
+    );
+    assert_eq!(told[0], told[1], "the engines differ");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::guests::verdict;
+use tests::guests::{POINTS, told, verdict};
 use tests::linux::debian;
 use tests::monitor::run_with;
 use tests::nested::{Host, Job, Outcome, guest_root};
@@ -13,7 +13,7 @@ const HOST: &str = "max,pauth-impdef=on";
 const KERNEL: &str = "linux-image-cloud-arm64";
 const LIMIT: Duration = Duration::from_secs(1200);
 /// Bare-metal guests, with the numbers of processors that they run with.
-const BARE_METAL: [(&str, u32); 9] = [
+const BARE_METAL: [(&str, u32); 10] = [
     ("boot", 1),
     ("strict", 1),
     ("mmio", 1),
@@ -21,6 +21,7 @@ const BARE_METAL: [(&str, u32); 9] = [
     ("mmu", 1),
     ("timer", 1),
     ("gic", 1),
+    ("device", 1),
     ("debug", 1),
     ("smp", 2),
 ];
@@ -47,7 +48,12 @@ fn bare_metal_jobs() -> Vec<Job> {
 fn host(cpu: &'static str, suite: &str) -> Host {
     let guest = debian("bookworm", KERNEL);
     let host = Host::new(cpu, debian(suite, KERNEL), &guest);
-    BARE_METAL.iter().fold(host, |host, (name, _)| host.with_bare_metal(name)).with_bare_metal("beyond")
+    BARE_METAL
+        .iter()
+        .fold(host, |host, (name, _)| host.with_bare_metal(name))
+        .with_bare_metal("beyond")
+        .with_bare_metal("points")
+        .with_bare_metal("dirty")
 }
 
 fn find<'a>(outcomes: &'a [Outcome], name: &str) -> &'a Outcome {
@@ -115,6 +121,8 @@ fn linux_jobs() -> Vec<Job> {
     vec![
         Job::new("doctor", "/vmm doctor"),
         Job::new("bench", "/vmm bench kvm --bare --runs 1"),
+        Job::new("points", format!("{RUN} --kernel /guest/points.elf {}", POINTS.join(" "))),
+        Job::new("dirty", format!("{RUN} --kernel /guest/dirty.elf --save-on '!:/tmp/dirty' --save-live")),
         network_job(),
         Job::new(
             "disk",
@@ -181,6 +189,12 @@ fn state_jobs() -> Vec<Job> {
             ),
         ),
         Job::new("nosuch", format!("{RUN} --cpu max,sme=on {LINUX} ''")),
+        Job::new(
+            "live",
+            format!(
+                "{disk}; {machine} --save-on 'GUEST at 2:/tmp/live' --save-live && echo CUT && {machine} --load /tmp/live"
+            ),
+        ),
         Job::new("report", format!("/vmm run --engine kvm --timeout 0.5 --memory 256M {LINUX} 'console=ttyAMA0'")),
     ]
 }
@@ -211,9 +225,25 @@ fn check_state(outcomes: &[Outcome], host: &str) {
     check_refusals(outcomes, host);
     let nosuch = find(outcomes, "nosuch");
     assert!(nosuch.status == 254 && nosuch.output.contains("pmu=, pauth=, sve="), "{nosuch:#?}");
+    let live = find(outcomes, "live");
+    assert!(live.status == 0 && live.output.contains("CUT"), "{live:#?}");
+    check_sums(&live.output.replace("CUT", ""));
     let report = find(outcomes, "report");
     assert!(report.status == 124 && report.output.contains("GICv3 of the kernel"), "{report:#?}");
     assert!(report.output.contains("TTBR1_EL1"), "{report:#?}");
+}
+
+/// A debugger's places tell what they do on the interpreter; the log of written pages has those that were.
+fn check_logs(outcomes: &[Outcome]) {
+    let points = find(outcomes, "points");
+    assert_eq!(points.status, 0, "{points:#?}");
+    let elf = tests::guests::build("points");
+    let emulated = run(run_with("interp").args(POINTS).args(["--memory", "256M", "--kernel"]).arg(elf), LIMIT);
+    assert_eq!(told(&points.output), told(&emulated.stderr), "KVM and the interpreter differ");
+    let dirty = find(outcomes, "dirty");
+    let pages = "written meanwhile: 12 KiB in 3 ranges: \
+                 0x40400000..0x40401000, 0x40500000..0x40501000, 0x40700000..0x40701000";
+    assert!(dirty.status == 0 && dirty.output.contains(pages), "{dirty:#?}");
 }
 
 /// An access that nobody can execute, hosts without KVM, with something else in its place, and without memory.
@@ -247,6 +277,7 @@ fn check_sums(text: &str) {
 
 fn check_linux(outcomes: &[Outcome]) {
     check_network(find(outcomes, "net"));
+    check_logs(outcomes);
     let doctor = find(outcomes, "doctor");
     assert!(doctor.output.contains("ok   engine kvm") && doctor.output.contains("takes kvm"), "{}", doctor.output);
     let bench = find(outcomes, "bench");
@@ -254,6 +285,9 @@ fn check_linux(outcomes: &[Outcome]) {
     let disk = find(outcomes, "disk");
     let text = &disk.output;
     assert_eq!(disk.status, 0, "{text}");
+    let by_event = text.split("\"messages_by_event\":").nth(1).and_then(|rest| rest.split([',', '}']).next());
+    let by_event: Option<u64> = by_event.and_then(|number| number.trim().parse().ok());
+    assert!(by_event.is_some_and(|count| count > 10), "interrupts by routes: {text}");
     assert!(text.contains("GUEST aarch64 CPUS 2 MEMORY 1"), "{text}");
     let (first, second) = text.split_once("GUEST second boot").unwrap_or_else(|| panic!("no second boot: {text}"));
     assert!(first.contains("GUEST first boot"), "{text}");
@@ -272,7 +306,7 @@ fn check_linux(outcomes: &[Outcome]) {
 
 #[test]
 #[ignore = "needs the program for arm64: cargo xtask nested"]
-fn short_linux_and_bare_metal_guests() {
+fn small_linux_and_bare_metal_guests() {
     let jobs: Vec<Job> = linux_jobs().into_iter().chain(bare_metal_jobs()).collect();
     let outcomes = host(HOST, "bookworm").run(&jobs, LIMIT);
     println!("{outcomes:#?}");
@@ -296,6 +330,22 @@ fn short_no_more_exits_than_kvmtool() {
     let outcomes = host.run(&jobs, LIMIT);
     check_exits(find(&outcomes, "pci"), "vmm-pci");
     check_exits(find(&outcomes, "mmio"), "vmm-mmio");
+}
+
+/// A host with a GICv2 has a `/dev/kvm`, but not for this machine.
+#[test]
+#[ignore = "needs the program for arm64: cargo xtask nested --full"]
+fn host_with_a_gicv2_is_refused() {
+    let mut host = host("cortex-a72", "bookworm");
+    host.gic = 2;
+    let run = format!("{RUN} --kernel /guest/boot.elf");
+    let outcomes = host.run(&[Job::new("doctor", "/vmm doctor"), Job::new("run", run)], LIMIT);
+    let (doctor, run) = (find(&outcomes, "doctor"), find(&outcomes, "run"));
+    assert!(
+        doctor.output.contains("is a GICv2, a GICv3 is needed") && doctor.output.contains("takes interp"),
+        "{doctor:#?}"
+    );
+    assert!(run.status == 253 && run.output.contains("is a GICv2, a GICv3 is needed"), "{run:#?}");
 }
 
 /// An older processor (no VHE, no PAuth, KPTI) and a newer kernel.

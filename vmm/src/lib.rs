@@ -7,6 +7,7 @@ pub mod bench;
 pub mod cli;
 pub mod console;
 pub mod counted;
+pub mod debugger;
 pub mod engine;
 pub mod exit;
 pub mod machine;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::BufWriter;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -14,6 +15,7 @@ use crate::console::escape::{self, Escape};
 use crate::console::monitor::{self, Command};
 use crate::console::output::OutputQueue;
 use crate::console::terminal;
+use crate::debugger::{Debugger, Place, Point, Then, Told};
 use crate::engine::Stop;
 use crate::exit::{ExitStatus, Failure};
 use crate::machine::Machine;
@@ -67,6 +69,10 @@ pub struct Policy {
     pub save_after: Option<SaveAfter>,
     /// The file of `--save-on`.
     pub save_on: Option<PathBuf>,
+    /// `--save-live`.
+    pub save_live: bool,
+    /// `--break` and `--watch`.
+    pub points: Vec<Point>,
 }
 
 /// Supervises one machine.
@@ -80,6 +86,7 @@ pub struct Supervisor<'a> {
     retry: Option<Instant>,
     /// When the last full disk was said.
     said_full: Option<Instant>,
+    debugger: Debugger,
 }
 
 impl<'a> Supervisor<'a> {
@@ -90,7 +97,16 @@ impl<'a> Supervisor<'a> {
         output: Arc<OutputQueue>,
         policy: Policy,
     ) -> Supervisor<'a> {
-        Supervisor { machine, events, pending: VecDeque::new(), output, policy, retry: None, said_full: None }
+        Supervisor {
+            machine,
+            events,
+            pending: VecDeque::new(),
+            output,
+            policy,
+            retry: None,
+            said_full: None,
+            debugger: Debugger::default(),
+        }
     }
 
     /// Starts the machine and stays with it until it ends.
@@ -100,6 +116,7 @@ impl<'a> Supervisor<'a> {
         let limit = self.policy.timeout.and_then(|limit| start.checked_add(limit));
         let save = self.policy.save_after.as_ref().and_then(|save| start.checked_add(save.after));
         let deadline = [limit, save].into_iter().flatten().min();
+        self.debugger = Debugger::new(self.machine, &self.policy.points)?;
         self.machine.resume();
         loop {
             let event = match self.next([deadline, self.retry].into_iter().flatten().min()) {
@@ -153,10 +170,17 @@ impl<'a> Supervisor<'a> {
     }
 
     fn save(&self, path: &Path) -> Result<End, Failure> {
-        self.machine.pause()?;
-        let file = File::create(path)
-            .map_err(|e| Failure::backend(format!("the machine is not saved: {}: {e}", path.display())))?;
-        self.machine.save(BufWriter::new(file))?;
+        let create = || {
+            File::create(path)
+                .map_err(|e| Failure::backend(format!("the machine is not saved: {}: {e}", path.display())))
+        };
+        if self.policy.save_live {
+            let written = self.machine.save_live(BufWriter::new(create()?))?;
+            terminal::message(&format!("vmm: saved while it ran; written meanwhile: {}", pages_text(&written)));
+        } else {
+            self.machine.pause()?;
+            self.machine.save(BufWriter::new(create()?))?;
+        }
         Ok(End::new(ExitStatus::Success, "saved"))
     }
 
@@ -176,6 +200,13 @@ impl<'a> Supervisor<'a> {
                 terminal::message(&self.machine.hang_report());
                 Err(Failure::internal(format!("vCPU {vcpu}: {what}")))
             }
+            Stop::Debug(event) => {
+                match self.debugger.stopped(self.machine, vcpu, event)? {
+                    Told::GoesOn(text) => terminal::message(&format!("vmm: {text}")),
+                    Told::Held(text) => self.answer(&format!("\n{text}\ncont or step goes on")),
+                }
+                Ok(None)
+            }
             other => {
                 Err(Failure::internal(format!("vCPU {vcpu} stopped for a reason that nobody asked for: {other:?}")))
             }
@@ -185,6 +216,7 @@ impl<'a> Supervisor<'a> {
     /// Resets the machine and starts it. Stops that came before belong to the old run.
     fn reset(&mut self) -> Result<(), Failure> {
         self.machine.reset()?;
+        self.debugger.restart(self.machine)?;
         let events: Vec<Event> = self.events.try_iter().filter(|event| !matches!(event, Event::Stopped(_))).collect();
         self.pending.retain(|event| !matches!(event, Event::Stopped(_)));
         self.pending.extend(events);
@@ -235,13 +267,18 @@ impl<'a> Supervisor<'a> {
             Ok(Some(Command::Quit)) => return Ok(Some(End::new(ExitStatus::Success, "user"))),
             Ok(Some(command)) => self.monitor_command(command)?,
         };
+        self.answer(&answer);
+        Ok(None)
+    }
+
+    /// Shows text in the monitor.
+    fn answer(&self, answer: &str) {
         let mut text = answer.trim_end().replace('\n', "\r\n");
         if !text.is_empty() {
             text.push_str("\r\n");
         }
         text.push_str(monitor::PROMPT);
         self.output.push(text.as_bytes());
-        Ok(None)
     }
 
     fn monitor_command(&mut self, command: Command) -> Result<String, Failure> {
@@ -266,8 +303,13 @@ impl<'a> Supervisor<'a> {
             }
             Command::Continue => {
                 self.retry = None;
+                self.debugger.release(self.machine);
                 self.machine.resume();
                 String::new()
+            }
+            Command::Break(_) | Command::Watch(_) | Command::Delete | Command::Points | Command::Step(_) => {
+                // What a person typed wrong ends no machine.
+                self.debugger_command(command).unwrap_or_else(|failure| failure.message)
             }
             Command::Power => {
                 self.machine.board().press_power_button();
@@ -281,6 +323,37 @@ impl<'a> Supervisor<'a> {
             Command::Quit => String::new(),
         })
     }
+}
+
+impl Supervisor<'_> {
+    fn debugger_command(&mut self, command: Command) -> Result<String, Failure> {
+        match command {
+            Command::Break(address) => {
+                self.debugger.add(self.machine, Point { place: Place::Instruction(address), then: Then::Hold })?;
+            }
+            Command::Watch(watchpoint) => {
+                self.debugger.add(self.machine, Point { place: Place::Access(watchpoint), then: Then::Hold })?;
+            }
+            Command::Delete => self.debugger.clear(self.machine)?,
+            Command::Points => return Ok(self.debugger.list()),
+            Command::Step(vcpu) => {
+                self.debugger.step(self.machine, vcpu)?;
+                self.machine.resume();
+            }
+            _ => {}
+        }
+        Ok(String::new())
+    }
+}
+
+/// Ranges of pages, the first few by their addresses.
+fn pages_text(ranges: &[Range<u64>]) -> String {
+    const SHOWN: usize = 8;
+    let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+    let shown: Vec<String> =
+        ranges.iter().take(SHOWN).map(|range| format!("{:#x}..{:#x}", range.start, range.end)).collect();
+    let more = if ranges.len() > SHOWN { ", ..." } else { "" };
+    format!("{} KiB in {} ranges: {}{more}", bytes >> 10, ranges.len(), shown.join(", "))
 }
 
 /// Nobody reads the output any more: as a filter in a pipe would, the run ends as if by SIGPIPE.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
+/// The profile of programs for tests, and its folder.
+const DEV_PROFILE: &str = "cross";
 /// Packages of this host's architecture.
 const HOST_PACKAGES: [&str; 5] =
     ["rustc-web", "libstd-rust-web-dev", "libstd-rust-web-1.96", "libllvm22", "rust-web-clippy"];
@@ -72,8 +74,10 @@ fn both() -> Result<(), String> {
 }
 
 fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from)
+    // Where this runs, not where it was compiled: target folders are copied.
+    let here =
+        || PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()));
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| here().join("../target"), PathBuf::from)
 }
 
 /// Where cross builds go: another compiler's files must not mix with this one's.
@@ -83,7 +87,7 @@ fn cross_folder() -> PathBuf {
 
 /// The program for arm64 after `cross aarch64 --dev`.
 pub fn dev_program() -> PathBuf {
-    cross_folder().join(TARGET).join("debug/vmm")
+    cross_folder().join(TARGET).join(DEV_PROFILE).join("vmm")
 }
 
 fn cross(task: Task) -> Result<(), String> {
@@ -99,15 +103,14 @@ fn cross(task: Task) -> Result<(), String> {
         .env_remove("RUSTUP_TOOLCHAIN");
     match task {
         Task::Build => cargo.args(["build", "--release", "--package", "vmm"]),
-        // Nobody debugs it: without names it is compiled and linked faster, and fits the emulated host's memory.
-        Task::BuildDev => cargo.env("CARGO_PROFILE_DEV_DEBUG", "none").args(["build", "--package", "vmm"]),
+        Task::BuildDev => cargo.args(["build", "--profile", DEV_PROFILE, "--package", "vmm"]),
         Task::Check => {
             // What `cargo clippy` does, with the clippy of this compiler; warnings that only its version has do not fail.
             cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper(&compiler, "clippy-driver")?);
             cargo.args(["check", "--package", "vmm", "--all-targets"])
         }
         Task::Test => {
-            cargo.args(["test", "--lib"]);
+            cargo.args(["test", "--profile", DEV_PROFILE, "--lib"]);
             cargo.args(TESTED.iter().flat_map(|package| ["--package", package]))
         }
     };

@@ -20,7 +20,8 @@ cargo xtask COMMAND
   cross aarch64
               builds the program for arm64 hosts, static, with Debian's compiler packages (unpacked into a private folder);
               --dev: quickly, for tests; --check: clippy for that target; --test: its unit tests under qemu-user
-  nested      runs that program on KVM in QEMU's emulation of an arm64 host with EL2; --full adds the long tests
+  nested      runs that program on KVM in QEMU's emulation of an arm64 host with EL2; --small: what `test` runs;
+              --full: more hosts, and a machine that moves from the translator and back
   release     a binary for each architecture, in target/dist
   help        this text
 ";

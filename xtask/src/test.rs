@@ -27,7 +27,7 @@ struct Step {
     cargo: &'static [&'static str],
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step { name: "format", cargo: &["fmt", "--all", "--check"] },
     Step {
         name: "generated files are current",
@@ -40,6 +40,10 @@ const STEPS: [Step; 7] = [
     Step {
         name: "clippy of the arm64 half",
         cargo: &["run", "--quiet", "--package", "xtask", "--", "cross", "aarch64", "--check"],
+    },
+    Step {
+        name: "KVM in an emulated arm64 host",
+        cargo: &["run", "--quiet", "--package", "xtask", "--", "nested", "--small"],
     },
 ];
 

@@ -2,6 +2,7 @@
 
 pub mod balloon;
 pub mod bench;
+pub mod debug;
 pub mod demo;
 pub mod disk;
 pub mod doctor;
@@ -30,6 +31,7 @@ use devices::virtio::vsock::VsockOptions;
 use crate::console::ConsoleKind;
 use crate::console::mark::Mark;
 use crate::console::terminal;
+use crate::debugger::Point;
 use crate::exit::ExitStatus;
 use crate::machine::net::NetConfig;
 use crate::machine::virtio::{DiskConfig, Transport};
@@ -201,6 +203,13 @@ pub struct RunArgs {
     /// blkN:log@FILE is none: it logs all writes and flushes, so that a power loss can be played at any of them.
     #[arg(long, value_name = "FAULT", value_parser = clap::value_parser!(Injection))]
     pub inject: Vec<Injection>,
+    /// Print a vCPU's registers each time it is about to execute the instruction at this virtual address, and the next N
+    /// instructions: ADDRESS[,steps=N]
+    #[arg(long = "break", value_name = "POINT", value_parser = debug::parse_break)]
+    pub breakpoints: Vec<Point>,
+    /// The same where it is about to access memory: ADDRESS[,len=BYTES][,on=load|store|both][,steps=N]
+    #[arg(long = "watch", value_name = "POINT", value_parser = debug::parse_watch)]
+    pub watchpoints: Vec<Point>,
     /// No virtio-rng device
     #[arg(long)]
     pub no_rng: bool,
@@ -254,6 +263,9 @@ pub struct RunArgs {
     /// Save the machine into FILE when the guest's serial port has printed TEXT, and end
     #[arg(long, value_name = "TEXT:FILE", value_parser = parse_save_on, conflicts_with = "save_after", hide = true)]
     pub save_on: Option<SaveOn>,
+    /// The machine runs on while --save-on or --save-after copies its memory, and stands only for what it wrote meanwhile
+    #[arg(long, hide = true)]
+    pub save_live: bool,
     /// Continue the machine saved in FILE; all other options as when it was saved
     #[arg(long, value_name = "FILE", hide = true)]
     pub load: Option<PathBuf>,

@@ -82,6 +82,8 @@ pub fn run(args: RunArgs) -> Result<ExitStatus, Failure> {
         timeout: args.timeout,
         save_after: args.save_after.clone(),
         save_on: args.save_on.as_ref().map(|save| save.file.clone()),
+        save_live: args.save_live,
+        points: args.breakpoints.iter().chain(&args.watchpoints).copied().collect(),
     };
     let end = Supervisor::new(&mut machine, queue, Arc::clone(&line.output), policy).run();
     let stats = args.stats.map(|form| (form, machine.stats()));

@@ -1,5 +1,8 @@
 //! The monitor: a few commands typed at the console (Ctrl-A c) while the guest runs or stands.
 
+use crate::cli::debug;
+use crate::engine::{Watched, Watchpoint};
+
 /// The prompt that the monitor shows.
 pub const PROMPT: &str = "(vmm) ";
 
@@ -11,6 +14,10 @@ info devices     what stands at which address, and how often it was used
 info balloon     memory that the guest has given back, and how it uses the rest
 info status      running or paused, time, instructions
 pause, cont      stop and continue the vCPUs and the guest's clock
+break 0x402000   hold the machine when a vCPU is about to execute the instruction at this virtual address
+watch 0x402000   hold it when one accesses these 8 bytes; a second number is how many
+points, delete   list these, take them all away
+step 0           execute one instruction of a vCPU
 balloon 512M     leave the guest with 512 MiB of its memory (needs --balloon)
 power            press the power button
 reset            reset the machine
@@ -39,6 +46,16 @@ pub enum Command {
     Continue,
     /// `balloon SIZE`: leave the guest with this many bytes.
     Balloon(u64),
+    /// `break ADDRESS`.
+    Break(u64),
+    /// `watch ADDRESS [BYTES]`.
+    Watch(Watchpoint),
+    /// List both.
+    Points,
+    /// Take both away.
+    Delete,
+    /// `step VCPU`: one instruction.
+    Step(usize),
     /// Press the power button.
     Power,
     /// Reset the machine.
@@ -61,12 +78,23 @@ pub fn parse(line: &str) -> Result<Option<Command>, String> {
         ["info", "status" | "stats"] => Command::Status,
         ["pause" | "stop"] => Command::Pause,
         ["cont" | "c" | "continue"] => Command::Continue,
+        ["break" | "b", at] => Command::Break(debug::instruction(at)?),
+        ["watch", at] => Command::Watch(watch(at, "8")?),
+        ["watch", at, len] => Command::Watch(watch(at, len)?),
+        ["points"] => Command::Points,
+        ["delete"] => Command::Delete,
+        ["step" | "s"] => Command::Step(0),
+        ["step" | "s", vcpu] => Command::Step(vcpu.parse().map_err(|_| format!("{vcpu:?} is no vCPU"))?),
         ["power" | "system_powerdown"] => Command::Power,
         ["reset" | "system_reset"] => Command::Reset,
         ["quit" | "q" | "exit"] => Command::Quit,
         _ => return Err(format!("{line:?} is not a command; `help` lists them")),
     };
     Ok(Some(command))
+}
+
+fn watch(at: &str, len: &str) -> Result<Watchpoint, String> {
+    Ok(Watchpoint { address: debug::address(at)?, len: debug::len(len)?, on: Watched::Both })
 }
 
 /// The longest line that is taken.

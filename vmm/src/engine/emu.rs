@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cpu::config::ID_AA64DFR0;
+use cpu::mmu::AccessKind;
 use cpu::{CpuConfig, Outside, VcpuState, VmShared};
 use serde_json::Value;
 
-use super::{Engine, Setup, Stop, Vcpu, Vm};
+use super::{DebugPoints, Engine, Setup, Stop, Vcpu, View, Vm};
 use crate::exit::{Failure, explain};
 use crate::machine::ram::GuestRam;
 
@@ -139,6 +140,21 @@ impl Vcpu for EmuVcpu {
         let state: VcpuState = serde::Deserialize::deserialize(state)
             .map_err(|e| Failure::usage(format!("a saved vCPU is malformed: {e}")))?;
         self.runner.pe_mut().load(&state).map_err(|e| Failure::usage(explain(&e)))
+    }
+
+    fn set_debug_points(&mut self, points: &DebugPoints) -> Result<(), Failure> {
+        self.runner.pe_mut().set_debug_points(points.clone());
+        Ok(())
+    }
+
+    fn view(&mut self) -> Result<View, Failure> {
+        let pe = self.runner.pe_mut();
+        let who = pe.privilege();
+        let place = pe.translate(pe.arch.pc, AccessKind::Execute, who).ok();
+        let mut word = [0; 4];
+        let is_there = place.is_some_and(|place| pe.vm.ram.read_bytes(place.pa, &mut word));
+        let (arch, instruction) = (&pe.arch, is_there.then(|| u32::from_le_bytes(word)));
+        Ok(View { pc: arch.pc, pstate: arch.spsr(), sp: arch.sp, x: arch.x[..31].to_vec(), instruction })
     }
 
     fn report(&self) -> String {

@@ -17,12 +17,13 @@ use std::sync::Arc;
 use cpu::{Clock, CpuConfig, Outside};
 use serde_json::Value;
 
-pub use cpu::Stop;
+pub use cpu::{DebugEvent, DebugPoints, Stop, Watched, Watchpoint};
 pub use survey::{Survey, choose, survey};
 
 use crate::cli::EngineChoice;
 use crate::cli::translator::TranslatorArgs;
 use crate::exit::Failure;
+use crate::machine::dirty::DirtyLog;
 use crate::machine::interrupts::InterruptController;
 use crate::machine::ram::GuestRam;
 use crate::machine::stolen_time::Records;
@@ -125,8 +126,27 @@ pub trait Vm: Send + Sync {
     fn stolen_time(&self) -> Option<Arc<dyn Records>> {
         None
     }
+    /// The log of the guest's writes to RAM, if the engine has one.
+    fn dirty_log(&self) -> Option<Arc<dyn DirtyLog>> {
+        None
+    }
     /// Guest RAM was rewritten behind the vCPUs' back; none of them runs.
     fn forget_code(&self);
+}
+
+/// What a debugger shows of a vCPU that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// PC.
+    pub pc: u64,
+    /// PSTATE in the form of SPSR_EL1.
+    pub pstate: u64,
+    /// SP as PSTATE selects it.
+    pub sp: u64,
+    /// X0 to X30.
+    pub x: Vec<u64>,
+    /// The word at PC by the guest's own translation, if there is one in RAM.
+    pub instruction: Option<u32>,
 }
 
 /// One virtual CPU.
@@ -148,6 +168,14 @@ pub trait Vcpu {
         let _ = on;
         Ok(())
     }
+    /// From now on [`Vcpu::run`] stops at these places ([`Stop::Debug`]); with the next run it executes the instruction that it
+    /// stopped at.
+    ///
+    /// # Errors
+    /// The engine has not as many, or not such ones.
+    fn set_debug_points(&mut self, points: &DebugPoints) -> Result<(), Failure>;
+    /// What a debugger shows of it.
+    fn view(&mut self) -> Result<View, Failure>;
     /// For the hang report: PC, registers, last exceptions, timers.
     fn report(&self) -> String;
     /// Counters for `--stats`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cpu::{Conduit, Outside, SmcccOutcome};
 use serde_json::{Value, json};
 
-use super::{Engine, Setup, Stop, Vcpu, Vm};
+use super::{DebugPoints, Engine, Setup, Stop, Vcpu, View, Vm};
 use crate::exit::Failure;
 use crate::machine::ram::GuestRam;
 
@@ -130,6 +130,12 @@ impl Vcpu for ScriptedVcpu {
             |name: &str| state.get(name).and_then(Value::as_u64).ok_or_else(|| Failure::usage(format!("no {name}")));
         (self.pc, self.x0) = (field("pc")?, field("x0")?);
         Ok(())
+    }
+    fn set_debug_points(&mut self, _: &DebugPoints) -> Result<(), Failure> {
+        Ok(())
+    }
+    fn view(&mut self) -> Result<View, Failure> {
+        Ok(View { pc: self.pc, pstate: 0, sp: 0, x: vec![self.x0; 31], instruction: None })
     }
     fn report(&self) -> String {
         format!("PC {:#x}", self.pc)

@@ -3,6 +3,7 @@
 pub mod board;
 pub mod boot;
 pub mod container;
+pub mod dirty;
 pub mod interrupts;
 mod kernel_file;
 pub mod layout;
@@ -30,7 +31,7 @@ use self::vcpus::{StopSink, Vcpus};
 use self::virtio::{Transport, VirtioConfig};
 use crate::console::SerialLine;
 use crate::engine::emu::has_pmu;
-use crate::engine::{Engine, Setup, Vm};
+use crate::engine::{DebugPoints, Engine, Setup, View, Vm};
 use crate::exit::Failure;
 use crate::sandbox::Sandbox;
 use crate::trace::Tracer;
@@ -68,6 +69,10 @@ pub struct Machine {
     boot: Boot,
     started: Instant,
     resets: u64,
+}
+
+fn no_answer() -> Failure {
+    Failure::internal("a vCPU does not answer")
 }
 
 impl MachineConfig {
@@ -167,6 +172,43 @@ impl Machine {
         }
     }
 
+    /// Each vCPU stops at its places from now on, and at no others.
+    pub fn set_debug_points(&self, points: Vec<DebugPoints>) -> Result<(), Failure> {
+        let was_paused = self.is_paused();
+        let points = Arc::new(points);
+        let answers = self.vcpus.each(move |index, seat| match points.get(index) {
+            Some(points) => seat.vcpu.set_debug_points(points),
+            None => Ok(()),
+        });
+        if !was_paused {
+            self.vcpus.resume();
+        }
+        answers.into_iter().try_for_each(|answer| answer.unwrap_or_else(|| Err(no_answer())))
+    }
+
+    /// What a debugger shows of a vCPU that has stopped.
+    pub fn view(&self, vcpu: usize) -> Result<View, Failure> {
+        let mut answers = self.vcpus.each(move |index, seat| (index == vcpu).then(|| seat.vcpu.view()));
+        if vcpu >= answers.len() {
+            return Err(Failure::usage(format!("there is no vCPU {vcpu}")));
+        }
+        answers.swap_remove(vcpu).flatten().unwrap_or_else(|| Err(no_answer()))
+    }
+
+    /// A vCPU that a debugger stopped goes on when the machine runs.
+    pub fn release(&self, vcpu: usize) {
+        let was_paused = self.is_paused();
+        self.vcpus.each(move |index, seat| seat.stopped &= index != vcpu);
+        if !was_paused {
+            self.vcpus.resume();
+        }
+    }
+
+    /// Number of vCPUs.
+    pub fn vcpus(&self) -> usize {
+        self.vcpus.count()
+    }
+
     /// Lets the vCPUs run.
     pub fn resume(&self) {
         self.clock.resume();
@@ -200,7 +242,7 @@ impl Machine {
             seat.stopped = false;
         });
         if answers.iter().any(Option::is_none) {
-            return Err(Failure::internal("a vCPU does not answer"));
+            return Err(no_answer());
         }
         Ok(())
     }

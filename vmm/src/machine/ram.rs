@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
+use devices::memory::{GuestMemory, WriteLog};
 use devices::virtio::balloon::Reclaim;
 use vm_memory::mmap::{GuestRegionMmap, MmapRegion};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::layout;
 use crate::exit::Failure;
@@ -16,9 +17,10 @@ use crate::exit::Failure;
 /// The RAM of one machine. Clones are the same memory.
 #[derive(Clone, Debug)]
 pub struct GuestRam {
-    memory: Arc<GuestMemoryMmap>,
+    memory: Arc<GuestMemory>,
     host: usize,
     size: u64,
+    writes: WriteLog,
     _pages: Arc<HostPages>,
 }
 
@@ -79,14 +81,15 @@ impl GuestRam {
         let pages = HostPages::map(bytes).map_err(|e| failed(e.to_string()))?;
         // SAFETY: the pages are a mapping of this size with these properties, which stays to the end of the process.
         let region = unsafe { MmapRegion::build_raw(pages.start as *mut u8, bytes, PROTECTION, FLAGS) };
-        let region: MmapRegion = region.map_err(|e| failed(e.to_string()))?;
+        let region: MmapRegion<WriteLog> = region.map_err(|e| failed(e.to_string()))?;
         let host = region.as_ptr().addr();
+        let writes = region.bitmap().clone();
         // SAFETY: the range is exactly the mapping just made; MADV_HUGEPAGE changes no contents. Failure (no THP) costs speed only.
         unsafe { libc::madvise(region.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
         let region =
             GuestRegionMmap::new(region, GuestAddress(layout::RAM)).ok_or_else(|| failed("it wraps".into()))?;
-        let memory = GuestMemoryMmap::from_regions(vec![region]).map_err(|e| failed(e.to_string()))?;
-        Ok(GuestRam { memory: Arc::new(memory), host, size, _pages: Arc::new(pages) })
+        let memory = GuestMemory::from_regions(vec![region]).map_err(|e| failed(e.to_string()))?;
+        Ok(GuestRam { memory: Arc::new(memory), host, size, writes, _pages: Arc::new(pages) })
     }
 
     /// Number of bytes.
@@ -100,13 +103,18 @@ impl GuestRam {
     }
 
     /// For devices and loaders.
-    pub fn memory(&self) -> &GuestMemoryMmap {
+    pub fn memory(&self) -> &GuestMemory {
         &self.memory
     }
 
     /// For devices that outlive the caller.
-    pub fn shared_memory(&self) -> Arc<GuestMemoryMmap> {
+    pub fn shared_memory(&self) -> Arc<GuestMemory> {
         Arc::clone(&self.memory)
+    }
+
+    /// What this program writes into it, if that is logged.
+    pub fn writes(&self) -> &WriteLog {
+        &self.writes
     }
 
     /// All bytes zero again. No vCPU may run.

@@ -3,12 +3,14 @@
 //! A machine is loaded into one that was made with the same configuration; kernel and initrd files play no part in it.
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::container::{ContainerError, Reader, Writer};
+use super::dirty::Tracking;
 use super::psci::Power;
 use super::{Machine, layout};
 use crate::exit::{Failure, explain};
@@ -69,6 +71,38 @@ impl Machine {
         let failed = |e: io::Error| Failure::backend(format!("the saved machine cannot be written: {e}"));
         let mut writer = Writer::new(out).map_err(failed)?;
         writer.section("machine", &[&json(&self.shape())?]).map_err(failed)?;
+        self.save_all_but_ram(&mut writer)?;
+        self.save_ram(&mut writer).map_err(failed)?;
+        writer.finish().map(drop).map_err(failed)
+    }
+
+    /// Writes the state of a machine that runs, and pauses it: RAM first, while the guest changes it, then the machine stands,
+    /// and what was written meanwhile follows. Gives the ranges of those pages.
+    pub fn save_live(&self, out: impl Write) -> Result<Vec<Range<u64>>, Failure> {
+        let log = self.vm.dirty_log().ok_or_else(|| {
+            Failure::usage(format!(
+                "--save-live: engine {} does not log what the guest writes; leave it out",
+                self.engine
+            ))
+        })?;
+        let failed = |e: io::Error| Failure::backend(format!("the saved machine cannot be written: {e}"));
+        let tracking = Tracking::start(log, &self.ram)?;
+        let mut writer = Writer::new(out).map_err(failed)?;
+        writer.section("machine", &[&json(&self.shape())?]).map_err(failed)?;
+        self.save_ram(&mut writer).map_err(failed)?;
+        self.pause()?;
+        self.save_all_but_ram(&mut writer)?;
+        // After the devices: the kernel's ITS keeps its tables in RAM.
+        let written = tracking.take()?;
+        for range in &written {
+            self.save_range(&mut writer, range.clone()).map_err(failed)?;
+        }
+        writer.finish().map(drop).map_err(failed)?;
+        Ok(written)
+    }
+
+    fn save_all_but_ram<W: Write>(&self, writer: &mut Writer<W>) -> Result<(), Failure> {
+        let failed = |e: io::Error| Failure::backend(format!("the saved machine cannot be written: {e}"));
         let vcpus = self.vcpus.each(|_, seat| {
             let on = seat.vcpu.is_on().unwrap_or(seat.on);
             seat.vcpu.save().map(|state| SavedVcpu { on, state })
@@ -83,9 +117,19 @@ impl Machine {
             counter: self.clock.counter(),
             wall: u64::try_from(self.clock.wall().as_nanos()).unwrap_or(0),
         };
-        writer.section("clock", &[&json(&clock)?]).map_err(failed)?;
-        self.save_ram(&mut writer).map_err(failed)?;
-        writer.finish().map(drop).map_err(failed)
+        writer.section("clock", &[&json(&clock)?]).map_err(failed)
+    }
+
+    /// All bytes of a range, zeros too: they may have been something else.
+    fn save_range<W: Write>(&self, writer: &mut Writer<W>, range: Range<u64>) -> io::Result<()> {
+        let mut piece = vec![0u8; PIECE];
+        for address in range.clone().step_by(PIECE) {
+            let len = usize::try_from(range.end - address).map_or(PIECE, |left| left.min(PIECE));
+            let piece = piece.get_mut(..len).unwrap_or_default();
+            self.ram.memory().read_slice(piece, GuestAddress(address)).map_err(io::Error::other)?;
+            writer.section("ram", &[&address.to_le_bytes(), piece])?;
+        }
+        Ok(())
     }
 
     fn save_ram<W: Write>(&self, writer: &mut Writer<W>) -> io::Result<()> {

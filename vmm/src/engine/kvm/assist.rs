@@ -39,7 +39,8 @@ impl Assistant {
         self.fetch(state).map_or_else(String::new, |word| format!(" ({word:08x}: {})", isa::disasm(word, state.pc)))
     }
 
-    fn fetch(&mut self, state: &VcpuState) -> Option<u32> {
+    /// The word at the vCPU's PC by the guest's own tables.
+    pub(super) fn fetch(&mut self, state: &VcpuState) -> Option<u32> {
         self.pe.load(state).ok()?;
         let who = self.pe.privilege();
         let place = self.pe.translate(state.pc, AccessKind::Execute, who).ok()?;

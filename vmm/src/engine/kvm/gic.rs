@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::gic_state::{self, CpuInterface, Distributor, Port, Redistributor, Register};
 use super::host::KvmVm;
 use super::its::KernelIts;
+use super::routes::{Message, Routes};
 use crate::engine::Setup;
 use crate::exit::Failure;
 use crate::machine::interrupts::{InterruptController, Window};
@@ -28,6 +29,7 @@ pub(super) struct KernelGic {
     vm: Arc<VmFd>,
     gic: DeviceFd,
     its: Option<KernelIts>,
+    routes: Routes,
     vcpus: usize,
 }
 
@@ -73,7 +75,7 @@ impl KernelGic {
             address(&device, KVM_VGIC_ITS_ADDR_TYPE, layout::ITS)?;
             its = Some(KernelIts::new(device, setup.ram.clone()));
         }
-        Ok(Arc::new(KernelGic { vm: Arc::clone(vm), gic, its, vcpus: setup.vcpus }))
+        Ok(Arc::new(KernelGic { vm: Arc::clone(vm), gic, its, routes: Routes::new(vm), vcpus: setup.vcpus }))
     }
 
     /// All vCPUs exist.
@@ -189,16 +191,7 @@ impl InterruptSink for KernelGic {
 
 impl MsiSink for KernelGic {
     fn send(&self, device: u32, address: u64, data: u32) {
-        let msi = kvm_msi {
-            address_lo: address as u32,
-            address_hi: (address >> 32) as u32,
-            data,
-            flags: KVM_MSI_VALID_DEVID,
-            devid: device,
-            ..kvm_msi::default()
-        };
-        // A message that the guest's tables lead nowhere is lost, as on a real ITS.
-        let _ = self.vm.signal_msi(msi);
+        self.routes.send(Message { device, address, data });
     }
 }
 
@@ -270,6 +263,7 @@ impl Part {
     }
 
     fn redistributors(&self) -> Result<Vec<Redistributor>, kvm_ioctls::Error> {
+        self.gic.routes.settle();
         if self.gic.its.is_some() {
             let save = KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES.into();
             set(&self.gic.gic, KVM_DEV_ARM_VGIC_GRP_CTRL, save, &0u64)?;
@@ -357,7 +351,12 @@ impl MmioDevice for Part {
         Err(AccessError { offset, size })
     }
 
+    fn counters(&self) -> Value {
+        if self.part == PartKind::Its { self.gic.routes.counters() } else { Value::Null }
+    }
+
     fn reset(&self) {
+        self.gic.routes.settle();
         if let Err(error) = self.reset_kernel() {
             crate::console::terminal::message(&format!("vmm: {} is not reset: {error}", self.name()));
         }

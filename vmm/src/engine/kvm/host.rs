@@ -12,6 +12,7 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
+use super::dirty::KernelLog;
 use super::gic::KernelGic;
 use super::kick::{self, Kick};
 use super::options::CpuOptions;
@@ -20,6 +21,7 @@ use super::stolen_time::KernelRecords;
 use super::vcpu::KvmVcpu;
 use crate::engine::{Engine, Setup, Vcpu, Vm};
 use crate::exit::Failure;
+use crate::machine::dirty::DirtyLog;
 use crate::machine::interrupts::InterruptController;
 use crate::machine::layout;
 use crate::machine::ram::GuestRam;
@@ -45,18 +47,22 @@ const NEEDED: [(Cap, &str); 6] = [
     (Cap::MpState, "KVM_CAP_MP_STATE (processors that are off)"),
 ];
 
-fn kvm_error(what: &str, error: &dyn std::fmt::Display) -> Failure {
+pub(super) fn kvm_error(what: &str, error: &dyn std::fmt::Display) -> Failure {
     Failure::backend(format!("--engine kvm: {what}: {error}"))
 }
 
 /// Opens `/dev/kvm`; the error says what to do about it.
 fn open_device() -> Result<kvm_ioctls::Kvm, String> {
+    match std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => kvm_ioctls::Kvm::new().map_err(|e| format!("/dev/kvm does not open: {e}")),
+        Err(error) => Err(why_closed(&error)),
+    }
+}
+
+/// What to do where the device does not open.
+fn why_closed(error: &std::io::Error) -> String {
     use std::io::ErrorKind;
-    let error = match std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => return kvm_ioctls::Kvm::new().map_err(|e| format!("/dev/kvm does not open: {e}")),
-        Err(error) => error,
-    };
-    Err(match error.kind() {
+    match error.kind() {
         ErrorKind::NotFound => {
             "there is no /dev/kvm: the kernel was not started at EL2, as in a virtual machine without nesting, or has no KVM"
                 .into()
@@ -65,7 +71,7 @@ fn open_device() -> Result<kvm_ioctls::Kvm, String> {
             "no permission to open /dev/kvm: join its group (usermod -aG kvm USER), then log in again".into()
         }
         _ => format!("/dev/kvm does not open: {error}"),
-    })
+    }
 }
 
 /// Whether KVM can be used here: what it has, or why not.
@@ -78,11 +84,7 @@ pub fn probe() -> Result<String, String> {
     if version != 12 {
         return Err(format!("/dev/kvm speaks version {version} of its interface, 12 is needed"));
     }
-    let missing: Vec<&str> =
-        NEEDED.iter().filter(|(cap, _)| !kvm.check_extension(*cap)).map(|(_, name)| *name).collect();
-    if !missing.is_empty() {
-        return Err(format!("the kernel's KVM lacks {}", missing.join(", ")));
-    }
+    lacking(|cap| kvm.check_extension(cap))?;
     let bits = ipa_bits(&kvm);
     let vm = create_vm(&kvm).map_err(|e| e.message)?;
     if !has_gicv3(&vm) {
@@ -96,6 +98,12 @@ pub fn probe() -> Result<String, String> {
         }
     }
     Ok(found)
+}
+
+/// Names what is needed and is not there.
+fn lacking(has: impl Fn(Cap) -> bool) -> Result<(), String> {
+    let missing: Vec<&str> = NEEDED.iter().filter(|(cap, _)| !has(*cap)).map(|(_, name)| *name).collect();
+    if missing.is_empty() { Ok(()) } else { Err(format!("the kernel's KVM lacks {}", missing.join(", "))) }
 }
 
 /// Guest physical address bits of this host.
@@ -184,7 +192,7 @@ impl Engine for Kvm {
             return Err(Failure::usage(format!("--cpus {}: this host's KVM takes up to {most}", setup.vcpus)));
         }
         let fd = Arc::new(create_vm(kvm)?);
-        map_ram(&fd, &setup.ram)?;
+        map_ram(&fd, &setup.ram, 0)?;
         // Without it KVM_RUN fails for such an access, and the run ends with its address.
         let nisv = kvm_enable_cap { cap: KVM_CAP_ARM_NISV_TO_USER, ..kvm_enable_cap::default() };
         let _ = fd.enable_cap(&nisv);
@@ -205,12 +213,13 @@ impl Engine for Kvm {
     }
 }
 
-fn map_ram(vm: &VmFd, ram: &GuestRam) -> Result<(), Failure> {
+/// Guest RAM as memory slots with these flags.
+pub(super) fn map_ram(vm: &VmFd, ram: &GuestRam, flags: u32) -> Result<(), Failure> {
     for (slot, region) in (0u32..).zip(ram.memory().iter()) {
         let host = region.as_ptr().addr() as u64;
         let slot = kvm_userspace_memory_region {
             slot,
-            flags: 0,
+            flags,
             guest_phys_addr: region.start_addr().0,
             memory_size: region.len(),
             userspace_addr: host,
@@ -349,5 +358,33 @@ impl Vm for Handle {
         self.0.stolen_time.clone().map(|records| records as _)
     }
 
+    fn dirty_log(&self) -> Option<Arc<dyn DirtyLog>> {
+        Some(Arc::new(KernelLog::new(&self.0.fd, &self.0.setup.ram)))
+    }
+
     fn forget_code(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_does_not_open_says_what_to_do() {
+        let why = |errno| why_closed(&std::io::Error::from_raw_os_error(errno));
+        assert!(why(libc::ENOENT).contains("without nesting"));
+        assert!(why(libc::EACCES).contains("usermod -aG kvm"));
+        assert!(why(libc::EBUSY).contains("does not open"));
+    }
+
+    #[test]
+    fn each_missing_capability_is_named() {
+        assert_eq!(lacking(|_| true), Ok(()));
+        for (needed, name) in NEEDED {
+            let error = lacking(|cap| cap as u32 != needed as u32).unwrap_err();
+            assert_eq!(error, format!("the kernel's KVM lacks {name}"));
+        }
+        let error = lacking(|_| false).unwrap_err();
+        assert!(NEEDED.iter().all(|(_, name)| error.contains(name)), "{error}");
+    }
 }

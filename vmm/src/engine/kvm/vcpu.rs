@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cpu::{Outside, VcpuState};
+use cpu::{DebugEvent, DebugPoints, Outside, VcpuState};
 use kvm_bindings::*;
 use kvm_ioctls::{Cap, VcpuExit, VcpuFd};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::assist::Assistant;
+use super::debug;
 use super::gic_state::CpuInterface;
 use super::host::KvmVm;
 use super::kick::{Armed, Kick};
 use super::options::CpuOptions;
 use super::registers;
 use super::state::Registers;
-use crate::engine::{Stop, Vcpu};
+use crate::engine::{Stop, Vcpu, View};
 use crate::exit::Failure;
 
 /// PSTATE at the first instruction: EL1h, everything masked.
@@ -33,6 +34,8 @@ struct Exits {
     aborts: u64,
     interrupted: u64,
     system_events: u64,
+    /// A debugger's places.
+    debug: u64,
 }
 
 /// A vCPU. Used on one thread.
@@ -46,6 +49,11 @@ pub(super) struct KvmVcpu {
     features: kvm_vcpu_init,
     pmu_is_set_up: bool,
     assistant: Option<Assistant>,
+    points: DebugPoints,
+    /// It stopped for one of them: the instruction at PC is the next one.
+    stopped: Option<DebugEvent>,
+    /// That instruction is under way, in one step without breakpoints.
+    passing: Option<DebugEvent>,
     /// A reset that the kernel refused is told at the next run.
     failed: Option<String>,
     exits: Exits,
@@ -59,6 +67,8 @@ enum Next {
     /// An access to this address without a syndrome.
     Assist(u64),
     Stop(Stop),
+    /// A debugger's place, or a step's end.
+    Debug(DebugEvent),
     Interrupted,
 }
 
@@ -99,6 +109,9 @@ impl KvmVcpu {
             features,
             pmu_is_set_up: false,
             assistant: None,
+            points: DebugPoints::default(),
+            stopped: None,
+            passing: None,
             failed: None,
             exits: Exits::default(),
         })
@@ -124,6 +137,7 @@ impl KvmVcpu {
     fn try_reset(&mut self, entry: u64, x: [u64; 4]) -> Result<(), String> {
         let vm = Arc::clone(&self.vm);
         let _quiet = vm.quiet();
+        self.forget_stop()?;
         self.fd.vcpu_init(&self.features).map_err(|e| format!("the kernel does not reset vCPU {}: {e}", self.index))?;
         self.set_up_pmu()?;
         let interface = CpuInterface { pmr: 0, bpr: [2, 3], active: [0; 2], enabled: [false; 2], ctlr: 0 };
@@ -173,6 +187,13 @@ impl KvmVcpu {
                 })
             }
             Ok(VcpuExit::Intr) => Next::Interrupted,
+            Ok(VcpuExit::Debug(exit)) => {
+                exits.debug += 1;
+                match debug::event(exit.hsr, exit.far, &self.points) {
+                    Some(event) => Next::Debug(event),
+                    None => Next::Stop(self.unhandled(&format!("a debug exit with syndrome {:#x}", exit.hsr))),
+                }
+            }
             Ok(VcpuExit::Unsupported(KVM_EXIT_ARM_NISV)) => {
                 exits.assisted += 1;
                 Next::Assist(self.fault_address())
@@ -257,6 +278,68 @@ impl KvmVcpu {
         assistant.execute(&Registers(&self.fd), cntfrq, address)
     }
 
+    /// Tells the kernel where to stop: at all places, or after the instruction that was stopped at.
+    fn watch(&self) -> Result<(), String> {
+        let count = |cap| usize::try_from(self.vm.fd.check_extension_int(cap)).unwrap_or(0);
+        let mut points = self.points.clone();
+        if let Some(event) = self.passing {
+            points.step = true;
+            points.breakpoints.clear();
+            if matches!(event, DebugEvent::Watchpoint(_)) {
+                points.watchpoints.clear();
+            }
+        }
+        let hardware = debug::hardware(&points, count(Cap::DebugHwBps), count(Cap::DebugHwWps))?;
+        let mut request = kvm_guest_debug::default();
+        if !points.is_empty() {
+            request.control = KVM_GUESTDBG_ENABLE;
+        }
+        if points.step {
+            request.control |= KVM_GUESTDBG_SINGLESTEP;
+        }
+        let registers = &mut request.arch;
+        let breakpoints = registers.dbg_bcr.iter_mut().zip(&mut registers.dbg_bvr).zip(hardware.breakpoints);
+        let watchpoints = registers.dbg_wcr.iter_mut().zip(&mut registers.dbg_wvr).zip(hardware.watchpoints);
+        for ((control, value), point) in breakpoints.chain(watchpoints) {
+            request.control |= KVM_GUESTDBG_USE_HW;
+            (*control, *value) = point;
+        }
+        self.fd.set_guest_debug(&request).map_err(|e| format!("the kernel does not debug the guest: {e}"))
+    }
+
+    /// Execution begins elsewhere: what was stopped at is no more.
+    fn forget_stop(&mut self) -> Result<(), String> {
+        self.stopped = None;
+        self.passing.take().map_or(Ok(()), |_| self.watch())
+    }
+
+    /// What a stop of KVM_RUN for the debugger means: nothing if it is only the end of the instruction that was stopped at.
+    fn debugged(&mut self, event: DebugEvent) -> Result<Option<Stop>, String> {
+        if self.passing.take().is_some() {
+            self.watch()?;
+            if event == DebugEvent::Step && !self.points.step {
+                return Ok(None);
+            }
+        }
+        self.stopped = Some(event);
+        Ok(Some(Stop::Debug(event)))
+    }
+
+    /// The end of an instruction that was executed here. The kernel does not count it as a step.
+    fn executed_here(&mut self, done: Result<(), String>) -> Result<Option<Stop>, String> {
+        done?;
+        if self.passing.is_some() || self.points.step { self.debugged(DebugEvent::Step) } else { Ok(None) }
+    }
+
+    fn try_view(&mut self) -> Result<View, String> {
+        let vm = Arc::clone(&self.vm);
+        let _quiet = vm.quiet();
+        let state = Registers(&self.fd).read(vm.setup.clock.frequency())?;
+        let instruction = self.assistant()?.fetch(&state);
+        let sp = state.sp[usize::from(state.pstate & 1 != 0)];
+        Ok(View { pc: state.pc, pstate: state.pstate, sp, x: state.x, instruction })
+    }
+
     fn try_save(&self) -> Result<SavedVcpu, String> {
         let _quiet = self.vm.quiet();
         let registers = Registers(&self.fd);
@@ -284,6 +367,7 @@ impl KvmVcpu {
         if !cpu::ArchState::spsr_is_legal(state.pstate) {
             return Err(format!("PSTATE {:#x} is not EL0t, EL1t or EL1h", state.pstate));
         }
+        self.forget_stop()?;
         self.fd.vcpu_init(&self.features).map_err(|e| e.to_string())?;
         self.set_up_pmu()?;
         let registers = Registers(&self.fd);
@@ -366,27 +450,42 @@ impl Vcpu for KvmVcpu {
         if let Err(error) = self.vm.follow_clock(&self.fd) {
             return Stop::Internal(error);
         }
+        if !self.points.is_empty() && self.stopped.is_some() {
+            self.passing = self.stopped.take();
+            if let Err(error) = self.watch() {
+                return Stop::Internal(error);
+            }
+        }
         loop {
             if self.armed.kick().is_pause_wanted() {
                 // The next entry completes a device access and returns at once.
                 self.fd.set_kvm_immediate_exit(1);
             }
             let done = match self.enter() {
-                Next::Continue => Ok(()),
+                Next::Continue => Ok(None),
                 Next::Interrupted => {
                     self.exits.interrupted += 1;
                     self.fd.set_kvm_immediate_exit(0);
                     if self.armed.kick().take_pause() {
                         return Stop::Paused;
                     }
-                    Ok(())
+                    Ok(None)
                 }
-                Next::Abort(address) => self.abort(address),
-                Next::Assist(address) => self.assist(address),
+                Next::Abort(address) => {
+                    let done = self.abort(address);
+                    self.executed_here(done)
+                }
+                Next::Assist(address) => {
+                    let done = self.assist(address);
+                    self.executed_here(done)
+                }
+                Next::Debug(event) => self.debugged(event),
                 Next::Stop(stop) => return stop,
             };
-            if let Err(error) = done {
-                return Stop::Internal(error);
+            match done {
+                Ok(None) => {}
+                Ok(Some(stop)) => return stop,
+                Err(error) => return Stop::Internal(error),
             }
         }
     }
@@ -411,6 +510,18 @@ impl Vcpu for KvmVcpu {
     fn set_on(&mut self, on: bool) -> Result<(), Failure> {
         let _quiet = self.vm.quiet();
         Registers(&self.fd).set_on(on).map_err(|e| Failure::backend(format!("vCPU {}: {e}", self.index)))
+    }
+
+    fn set_debug_points(&mut self, points: &DebugPoints) -> Result<(), Failure> {
+        let before = std::mem::replace(&mut self.points, points.clone());
+        self.watch().map_err(|error| {
+            self.points = before;
+            Failure::usage(format!("--engine kvm: {error}"))
+        })
+    }
+
+    fn view(&mut self) -> Result<View, Failure> {
+        self.try_view().map_err(|e| Failure::backend(format!("vCPU {}: {e}", self.index)))
     }
 
     fn report(&self) -> String {

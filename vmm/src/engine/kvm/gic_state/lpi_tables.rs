@@ -1,7 +1,8 @@
 //! The tables of a vCPU's LPIs in guest RAM (Arm IHI 0069, "LPI Configuration tables", "LPI Pending tables").
 
 use devices::gic::{FIRST_LPI, LPI_COUNT};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use devices::memory::GuestMemory;
+use vm_memory::{Bytes, GuestAddress};
 
 /// `GICR_PROPBASER.IDbits` and `.Physical_Address`.
 const ID_BITS: u64 = 0x1f;
@@ -31,14 +32,14 @@ impl LpiTables {
     }
 
     /// The bits of the pending table; none if it is not in RAM.
-    fn read(self, memory: &GuestMemoryMmap) -> Option<Vec<u8>> {
+    fn read(self, memory: &GuestMemory) -> Option<Vec<u8>> {
         let mut bits = vec![0; self.count() / 8];
         memory.read_slice(&mut bits, self.pending_table()).ok().map(|()| bits)
     }
 
     /// Takes what the kernel saved out of the pending table: INTIDs with their configuration. The kernel reads the table
     /// again for an LPI that is mapped later, which must not find it pending then.
-    pub fn take_pending(self, memory: &GuestMemoryMmap) -> Vec<(u32, u8)> {
+    pub fn take_pending(self, memory: &GuestMemory) -> Vec<(u32, u8)> {
         let Some(bits) = self.read(memory) else { return Vec::new() };
         // It was read from there.
         let _ = memory.write_slice(&vec![0; bits.len()], self.pending_table());
@@ -51,7 +52,7 @@ impl LpiTables {
     }
 
     /// Puts LPIs where the kernel looks for those that are pending.
-    pub fn put_pending(self, memory: &GuestMemoryMmap, pending: &[(u32, u8)]) {
+    pub fn put_pending(self, memory: &GuestMemory, pending: &[(u32, u8)]) {
         let Some(mut bits) = self.read(memory) else { return };
         bits.fill(0);
         for index in pending.iter().filter_map(|(intid, _)| intid.checked_sub(FIRST_LPI)) {
@@ -70,7 +71,7 @@ mod tests {
 
     #[test]
     fn what_is_put_is_taken_once_and_nothing_else_is_touched() {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
         for bits in [13u64, 15, 31] {
             let tables = LpiTables { propbaser: 0x2_0000 | bits, pendbaser: 0x1_0000 | 1 << 62 };
             let last = if bits == 13 { 16383 } else { 65535 };
