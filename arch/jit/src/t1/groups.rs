@@ -1,20 +1,24 @@
-//! Groups: neighbouring accesses at one base register, all loads or all stores, share one check of the page they lie on.
+//! Groups: neighbouring accesses at one base register share one check of the page they lie on.
 //!
 //! The first member checks the bytes from the lowest to the highest that the group accesses, and leaves the host address of its base in RDX; the others only access. Where
 //! no page can be entered for all of it (a page crossing, a device, a fault, a misaligned SP) the code goes to a *detour* behind the fragment: the same instructions once more, each with a
-//! check of its own, and back behind the group. Between the members stand at most additions of constants, which leave RDX alone. Nothing in a
-//! group can fault or leave the fragment, so no TLB maintenance comes in between.
+//! check of its own, and back behind the group. Between the members stand instructions that leave RDX and the base alone, and conditional branches, behind which what is
+//! checked may never be accessed. Nothing in a group can fault, call or poll, so no TLB maintenance comes in between.
+//!
+//! If there is a store among the members the page is checked for writing, which implies reading here. A store behind a branch does not make a group of loads one
+//! for writing: the guest's tables would be asked for a right (and might note a write) that nobody uses.
 
-use isa::insn::{AddrMode, Insn};
+use isa::insn::{AddrMode, BitfieldOp, DataOp2, Insn};
 
 use crate::asm::{Alu, Cc, Gpr, Label, Mem, Section, Sz};
 use crate::env;
 use crate::optimisations::Optimisation;
 
+use super::analysis::direct_branch;
 use super::builder::Builder;
 use super::flags::Flags;
 use super::mem::{info_word, slot_at};
-use super::regs::{ENV, SP, or_sp};
+use super::regs::{ENV, SP, ZR, or_sp};
 
 /// Most bytes from the lowest to the highest that a group accesses.
 const SPAN: i64 = 256;
@@ -51,6 +55,8 @@ pub struct Detour {
     /// Last instruction.
     pub last: usize,
     flags: Flags,
+    /// Where the flags are behind the group, on both ways.
+    pub flags_behind: Flags,
     sp_aligned: bool,
     zero_above: [u32; 2],
 }
@@ -109,12 +115,51 @@ fn member(insn: &Insn, vectors: bool) -> Option<Member> {
     })
 }
 
-/// True if the instruction may stand in a group at `base`: its code leaves RDX and the base alone.
-fn stands_between(insn: &Insn, base: u8) -> bool {
+/// The register that an instruction writes (31: none) if it may stand between the members of a group: its code leaves RDX alone, cannot fault and calls nothing.
+fn between(insn: &Insn) -> Option<u8> {
     match *insn {
-        Insn::Nop => true,
-        Insn::AddSubImm { setflags: false, rd, .. } => or_sp(rd) != base,
-        _ => false,
+        Insn::Nop
+        | Insn::CondCompareReg { .. }
+        | Insn::CondCompareImm { .. }
+        | Insn::CompareBranch { .. }
+        | Insn::TestBranch { .. } => Some(ZR),
+        Insn::BranchCond { cond, .. } if !cond.always() => Some(ZR),
+        Insn::AddSubImm { setflags, rd, .. }
+        | Insn::AddSubExtended { setflags, rd, .. }
+        | Insn::LogicalImm { setflags, rd, .. } => Some(if setflags { rd } else { or_sp(rd) }),
+        Insn::AddSubShifted { rd, .. }
+        | Insn::LogicalShifted { rd, .. }
+        | Insn::MoveWide { rd, .. }
+        | Insn::CondSelect { rd, .. }
+        | Insn::Extract { rd, .. }
+        | Insn::Bitfield { op: BitfieldOp::Signed | BitfieldOp::Unsigned, rd, .. }
+        | Insn::DataProc2 { op: DataOp2::Lslv | DataOp2::Lsrv | DataOp2::Asrv, rd, .. } => Some(rd),
+        _ => None,
+    }
+}
+
+/// The accesses that begin a group, as they are found.
+struct Reach {
+    low: i64,
+    high: i64,
+    moved: i64,
+    write: bool,
+    /// A branch was passed.
+    branched: bool,
+}
+
+impl Reach {
+    /// Takes `m` in if it may be a member.
+    fn take(&mut self, m: &Member) -> bool {
+        let at = self.moved + m.offset;
+        let (low, high) = (self.low.min(at), self.high.max(at + m.bytes));
+        if high - low > SPAN || m.write && !self.write && self.branched {
+            return false;
+        }
+        (self.low, self.high) = (low, high);
+        self.write |= m.write;
+        self.moved += m.step;
+        true
     }
 }
 
@@ -132,8 +177,9 @@ impl Builder<'_> {
             return;
         }
         let Some(leader) = self.member_at(self.i).filter(|m| !m.ends) else { return };
-        let (mut low, mut high) = (leader.offset, leader.offset + leader.bytes);
-        let (mut moved, mut last) = (leader.step, self.i);
+        let (low, high) = (leader.offset, leader.offset + leader.bytes);
+        let mut reach = Reach { low, high, moved: leader.step, write: leader.write, branched: false };
+        let mut last = self.i;
         for i in self.i + 1..self.insns.len().min(self.i + LENGTH) {
             if self.labels.get(i).copied().flatten().is_some() {
                 break;
@@ -142,18 +188,17 @@ impl Builder<'_> {
                 continue;
             }
             let Some(m) = self.member_at(i) else {
-                if stands_between(&self.insns[i], leader.base) {
-                    continue;
+                let insn = &self.insns[i];
+                if between(insn).is_none_or(|rd| rd == leader.base) {
+                    break;
                 }
-                break;
+                reach.branched |= direct_branch(insn).is_some();
+                continue;
             };
-            let at = moved + m.offset;
-            let (l, h) = (low.min(at), high.max(at + m.bytes));
-            if m.base != leader.base || m.write != leader.write || h - l > SPAN {
+            if m.base != leader.base || !reach.take(&m) {
                 break;
             }
-            (low, high, last) = (l, h, i);
-            moved += m.step;
+            last = i;
             if m.ends {
                 break;
             }
@@ -168,11 +213,12 @@ impl Builder<'_> {
             first: self.i,
             last,
             flags: self.flags,
+            flags_behind: self.flags,
             sp_aligned: self.sp_aligned,
             zero_above: self.zero_above,
         });
-        let (span, write) = (high - low, leader.write);
-        self.group = Some(Group { first: self.i, last, low, span, write, moved: 0, detour, end });
+        let Reach { low, high, write, .. } = reach;
+        self.group = Some(Group { first: self.i, last, low, span: high - low, write, moved: 0, detour, end });
     }
 
     /// The current instruction is emitted: its write-back, and the end of the group.
@@ -181,6 +227,9 @@ impl Builder<'_> {
         g.moved += self.member_at(self.i).map_or(0, |m| m.step);
         self.group = Some(g);
         if self.i == g.last {
+            if let Some(d) = self.detours.last_mut() {
+                d.flags_behind = self.flags;
+            }
             self.a.bind(g.end);
             self.group = None;
         }

@@ -246,12 +246,14 @@ fn emit(b: &mut Builder<'_>) {
     for detour in std::mem::take(&mut b.detours) {
         b.kept = kept::Kept::default();
         b.begin_detour(&detour);
-        for i in detour.first..=detour.last {
-            if !b.info[i].dead {
-                b.i = i;
+        b.i = detour.first;
+        while b.i <= detour.last {
+            if !b.info[b.i].dead {
                 emit_one(b);
             }
+            b.i += 1;
         }
+        debug_assert_eq!(b.flags, detour.flags_behind, "the detour and the group must agree");
         b.a.jmp(detour.end);
     }
 }

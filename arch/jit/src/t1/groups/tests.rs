@@ -29,18 +29,18 @@ fn generator(mut state: u64) -> impl FnMut(u32) -> u32 {
     }
 }
 
-/// Words of 12 accesses at `rn`, mostly of one kind, with additions in between, and a compare whose flags are read behind them.
+/// Words of 12 accesses at `rn`, mostly of one kind, with arithmetic and branches to the end in between, and compares whose flags are read behind them.
 fn program(random: &mut impl FnMut(u32) -> u32, rn: u32) -> Vec<u32> {
     let mut words = vec![0xeb02_003f]; // cmp x1, x2
     let mut load = random(2);
-    for _ in 0..12 {
+    for n in 0..12 {
         if random(6) == 0 {
             load ^= 1;
         }
         let rt = [0, 1, 5, 8, 19, 24][random(6) as usize];
         let rt2 = [2, 3, 6, 20, 25][random(5) as usize];
         let imm7 = random(24).wrapping_sub(12) & 0x7f;
-        words.push(match random(8) {
+        words.push(match random(11) {
             // LDP and STP of X, signed offset; rarely pre-indexed and post-indexed.
             0 | 1 => 0xa900_0000 | load << 22 | imm7 << 15 | rt2 << 10 | rn << 5 | rt,
             2 => 0xa980_0000 | load << 22 | imm7 << 15 | rt2 << 10 | rn << 5 | rt,
@@ -48,6 +48,18 @@ fn program(random: &mut impl FnMut(u32) -> u32, rn: u32) -> Vec<u32> {
             // LDR and STR of X and B, unsigned offset.
             4 | 5 => 0xf900_0000 | load << 22 | random(16) << 10 | rn << 5 | rt,
             6 => 0x3900_0000 | load << 22 | random(100) << 10 | rn << 5 | rt,
+            // CMP, CSEL EQ, ADCS, UBFX, EOR, LSLV; B.cond and CBZ to the last two words.
+            8 => 0xeb00_001f | rt << 16 | rt2 << 5,
+            9 => match random(5) {
+                0 => 0x9a80_0000 | rt << 16 | rt2 << 5 | rt,
+                1 => 0xba00_0000 | rt << 16 | rt2 << 5 | rt2,
+                2 => 0xd344_2c00 | rt << 5 | rt2,
+                3 => 0xca00_0c00 | rt << 16 | rt2 << 5 | rt,
+                _ => 0x9ac0_2000 | rt << 16 | rt2 << 5 | rt,
+            },
+            10 => {
+                (if random(2) == 0 { 0x5400_0000 | random(14) } else { 0xb400_0000 | rt }) | (12 + random(2) - n) << 5
+            }
             // LDR and STR of Q, or ADD.
             _ if random(2) == 0 => 0x3d80_0000 | load << 22 | random(6) << 10 | rn << 5 | random(32),
             _ => 0x9100_0000 | random(64) << 10 | rt << 5 | rt2,
@@ -95,7 +107,7 @@ fn run(words: &[u32], at: u64, optimise: Optimisations) -> Option<(cpu::ArchStat
 #[test]
 fn groups_change_nothing_but_speed() {
     let mut random = generator(0x5eed);
-    for n in 0..100 {
+    for n in 0..200 {
         let rn = [9, 29, 31][n % 3];
         let words = program(&mut random, rn);
         // In the midst of a page, and where groups cross into the next one.
