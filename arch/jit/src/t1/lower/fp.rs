@@ -2,9 +2,10 @@
 //!
 //! Host arithmetic under the guest's rounding mode gives Arm's results and flags except where a NaN comes out: those results
 //! are recognised and the instruction is given to the interpreter, before anything of the guest is changed (the flags that the host has set by then are
-//! some of those that Arm sets). Under DN and AHP conversions do so too. Under FZ the interpreter executes all arithmetic.
+//! some of those that Arm sets). Under DN and AHP conversions do so too. Under FZ see `flush`.
 
 mod convert;
+mod flush;
 #[cfg(test)]
 mod tests;
 mod vector;
@@ -85,7 +86,13 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
     if b.mode.fp_trap {
         return false;
     }
-    moves(b, insn) || !b.mode.fp_odd && (scalar(b, insn) || convert::lower(b, insn) || vector::lower(b, insn))
+    if moves(b, insn) {
+        return true;
+    }
+    if b.mode.fp_odd {
+        return flush::lower(b, insn);
+    }
+    scalar(b, insn) || convert::lower(b, insn) || vector::lower(b, insn)
 }
 
 /// What neither rounds nor looks at FPCR.
@@ -408,16 +415,19 @@ impl Builder<'_> {
         self.note_zero_above(double, v);
     }
 
-    /// To the interpreter if the result in `x` is a NaN.
+    /// To the interpreter if the result in `x` is a NaN, or flushed by FZ.
     pub(super) fn nan_to_interpreter(&mut self, double: bool, x: Xmm) {
         let cold = self.interp_cold();
         self.a.v2(if double { ops::VUCOMISD } else { ops::VUCOMISS }, L, x, x);
         self.a.jcc(Cc::P, cold);
+        if self.mode.fp_odd {
+            self.tiny_to_interpreter(double, x);
+        }
     }
 
     /// As [`Builder::nan_to_interpreter`] where FPCR might ask for another NaN than the host's.
     pub(super) fn careful_nan(&mut self, double: bool, x: Xmm) {
-        if self.mode.fp_careful {
+        if self.mode.fp_careful || self.mode.fp_odd {
             self.nan_to_interpreter(double, x);
         }
     }

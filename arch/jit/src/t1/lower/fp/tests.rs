@@ -151,6 +151,11 @@ fn run_with(host: HostFeatures, seed: u64) {
             // DN and AHP.
             start.fpcr |= (random() & 3) << 25;
         }
+        if random().is_multiple_of(4) {
+            // FZ, as in the midst of a program, and as at its start.
+            start.fpcr |= 1 << 24;
+            start.fpsr = if random().is_multiple_of(4) { 0 } else { 0x10 };
+        }
         start.nzcv = (random() & 15) << 28;
         other.arch = start.clone();
         j.vcpu.arch = start.clone();
@@ -192,4 +197,33 @@ fn translated_and_interpreted_arithmetic_agree() {
     let Ok(host) = detect() else { return };
     run_with(host, 1);
     run_with(HostFeatures::default(), 2);
+}
+
+#[test]
+fn flushing_costs_no_call_of_the_interpreter_where_nothing_is_flushed() {
+    let Ok(host) = detect() else { return };
+    // fadd d0, d1, d2; fmul v3.4s, v4.4s, v5.4s; fmla v6.2d, v7.2d, v1.2d; fcmp d1, d2; csel; fdiv s8, s9, s10; fcvtzs x0, d1; scvtf d11, x0
+    let code = [0x1e62_2820, 0x6e25_dc83, 0x4e61_cce6, 0x1e62_2020, 0x9a82_1020, 0x1e2a_1928, 0x9e78_0020, 0x9e62_000b];
+    let mut first = vcpu();
+    first.reset(BASE, [0; 4]);
+    first.arch.set_sys(Slot::CPACR_EL1, 3 << 20);
+    let shared = JitShared::with_host(Options { cache_bytes: 1 << 20, ..Options::default() }, host);
+    let mut j = JitCpu::new(first, shared).expect("maps");
+    for (i, w) in code.iter().chain(&[HVC]).enumerate() {
+        j.vcpu.vm.ram.write_bytes(BASE + 4 * i as u64, &w.to_le_bytes());
+    }
+    let start = j.vcpu.arch.clone();
+    for (fpsr, number, calls) in
+        [(0x10, 0x3fc0_0000_3fc0_0000u64, 0), (0, 0x3fc0_0000_3fc0_0000, 3), (0x10, 1 << 32 | 1, 7)]
+    {
+        let before = j.counters.interp_calls;
+        j.vcpu.arch = start.clone();
+        (j.vcpu.arch.fpcr, j.vcpu.arch.fpsr) = (1 << 24, fpsr);
+        j.vcpu.arch.v.fill(u128::from(number) << 64 | u128::from(number));
+        assert!(matches!(j.run(), Stop::Shutdown | Stop::Internal(_)));
+        // HVC is no interpreter call; the last conversion looks at no floating-point number.
+        let made = j.counters.interp_calls - before;
+        println!("{fpsr:#x} {number:#x}: {made}");
+        assert!(if calls == 0 { made == 0 } else { (1..=calls).contains(&made) }, "{made} calls with FPSR {fpsr:#x}");
+    }
 }

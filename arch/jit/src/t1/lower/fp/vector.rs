@@ -226,7 +226,7 @@ fn widen(b: &mut Builder<'_>, from: FpSize, upper: bool, rd: u8, rn: u8) {
         (None, _) => Rm::from(home_v(rn).at(if upper { 8 } else { 0 })),
     };
     b.begin(&[], b.mode.fp_careful);
-    let d = if b.mode.fp_careful { X0 } else { b.dv(rd, X0) };
+    let d = if b.mode.fp_careful || b.mode.fp_odd { X0 } else { b.dv(rd, X0) };
     b.a.v2(if from == FpSize::Half { ops::VCVTPH2PS } else { ops::VCVTPS2PD }, L, d, n);
     b.careful_nans(FpShape::D2, d);
     b.set_v(rd, d);
@@ -466,16 +466,19 @@ impl Builder<'_> {
 
     /// To the interpreter if any lane of `x` is a NaN, where FPCR might ask for another one than the host's. Uses xmm3.
     fn careful_nans(&mut self, shape: FpShape, x: Xmm) {
-        if self.mode.fp_careful {
+        if self.mode.fp_careful || self.mode.fp_odd {
             self.nans_to_interpreter(shape, x, x);
         }
     }
 
-    /// To the interpreter if any lane of `n` or `m` is a NaN. Uses xmm3.
+    /// To the interpreter if any lane of `n` or `m` is a NaN; of a result, which `n` and `m` are then both, also if one is flushed by FZ. Uses xmm3, under FZ xmm2.
     fn nans_to_interpreter(&mut self, shape: FpShape, n: Xmm, m: Xmm) {
         let cold = self.interp_cold();
         self.a.v3i(if is_double(shape) { ops::VCMPPD } else { ops::VCMPPS }, L, X3, n, m, 3);
         self.a.v2(ops::VPTEST, L, X3, X3);
         self.a.jcc(Cc::Ne, cold);
+        if self.mode.fp_odd && n == m {
+            self.tiny_lanes_to_interpreter(is_double(shape), n);
+        }
     }
 }
