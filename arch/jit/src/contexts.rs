@@ -63,6 +63,8 @@ pub struct Contexts {
     nothing: HugeBox<Context>,
     /// Where contexts are made.
     arena: Arc<Arena>,
+    /// Victims of jump caches are kept.
+    victims: bool,
     miss: u64,
     empty: Slot,
     /// Index of the current EL0 context; `None` while `nothing` is installed.
@@ -98,14 +100,15 @@ pub struct Contexts {
 }
 
 impl Contexts {
-    /// Empty contexts. `miss`: where empty jump entries lead; `empty`: an empty slot.
+    /// Empty contexts. `miss`: where empty jump entries lead; `empty`: an empty slot; `victims`: what is driven out of a jump cache is kept.
     #[must_use]
-    pub fn new(miss: u64, empty: Slot, arena: &Arc<Arena>) -> Contexts {
+    pub fn new(miss: u64, empty: Slot, arena: &Arc<Arena>, victims: bool) -> Contexts {
         Contexts {
-            el1: Context::new(miss, empty, arena),
+            el1: Context::new(miss, empty, arena, victims),
             el0: Vec::new(),
-            nothing: Context::new(miss, empty, arena),
+            nothing: Context::new(miss, empty, arena, victims),
             arena: Arc::clone(arena),
+            victims,
             miss,
             empty,
             current: None,
@@ -288,7 +291,7 @@ impl Contexts {
             None => {
                 self.made += 1;
                 if self.el0.len() < EL0_CONTEXTS {
-                    let context = Context::new(self.miss, self.empty, &self.arena);
+                    let context = Context::new(self.miss, self.empty, &self.arena, self.victims);
                     self.el0.push(El0 { space: self.space, used: 0, context, clean: self.jump_epoch });
                     self.el0.len() - 1
                 } else {

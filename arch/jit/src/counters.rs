@@ -21,7 +21,9 @@ pub struct JitCounters {
     pub links: u64,
     /// Direct exits taken through the dispatcher.
     pub exits: u64,
-    /// Indirect branches that the jump cache did not know.
+    /// Indirect branches that the jump cache did not know, but its victim cache.
+    pub victim_hits: u64,
+    /// Indirect branches that neither knew.
     pub lookups: u64,
     /// Accesses that missed their slot.
     pub slot_misses: u64,
@@ -90,6 +92,7 @@ impl JitCounters {
             ("enters", self.enters),
             ("links", self.links),
             ("exits", self.exits),
+            ("victim_hits", self.victim_hits),
             ("lookups", self.lookups),
             ("slot_misses", self.slot_misses),
             ("second_hits", self.second_hits),

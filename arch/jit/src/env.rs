@@ -124,6 +124,8 @@ pub const PASSING: i32 = hot(offset_of!(Hot, passing));
 pub const SLOT_MISSES: i32 = hot(offset_of!(Hot, slot_misses));
 /// Count of those that the second-level TLB knew.
 pub const SECOND_HITS: i32 = hot(offset_of!(Hot, second_hits));
+/// Count of the indirect branches that the victim cache knew.
+pub const VICTIM_HITS: i32 = hot(offset_of!(Hot, victim_hits));
 /// Numbers of the contexts: privileged and unprivileged, each by VA[55].
 pub const CONTEXTS: i32 = hot(offset_of!(Hot, inline) + offset_of!(crate::exceptions::Inline, contexts));
 /// The EL1 context has pages made while PAN was 0 (a byte).
@@ -152,6 +154,13 @@ const _: () = assert!(offset_of!(SlotTable<1>, filled) == 0 && offset_of!(Filled
 pub const JC_SHIFT: u8 = crate::tlb::JC_BITS;
 /// See [`JC_SHIFT`].
 pub const JC_MASK: i32 = ((crate::tlb::JC_ENTRIES - 1) << 2) as i32;
+
+/// Victim cache hash, in the same way.
+pub const VICTIM_SHIFT: u8 = crate::tlb::VICTIM_BITS + 2;
+/// See [`VICTIM_SHIFT`].
+pub const VICTIM_MASK: i32 = ((crate::tlb::VICTIMS - 1) << 2) as i32;
+/// Victim cache in a context.
+pub const CTX_VICTIMS: i32 = offset_of!(Context, victims) as i32;
 
 /// First-level table in a context.
 pub const CTX_PAGES: i32 = offset_of!(Context, pages) as i32;

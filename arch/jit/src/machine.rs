@@ -191,6 +191,8 @@ pub struct Hot {
     pub local: Local,
     /// A page on its way from the second-level TLB to a slot.
     pub passing: Slot,
+    /// Indirect branches that the victim cache knew.
+    pub victim_hits: u64,
     /// Accesses that missed their slot.
     pub slot_misses: u64,
     /// ... that the second-level TLB knew.
@@ -252,7 +254,8 @@ impl JitCpu {
         let code = shared.code_of(&vcpu.vm).map_err(Unsupported::Memory)?;
         let scratch = Box::new(Scratch([0; 8192]));
         let empty = Slot::empty(std::ptr::from_ref(&*scratch).addr() as u64);
-        let mut contexts = Contexts::new(code.thunks.indirect_miss, empty, code.arena());
+        let victims = shared.options.optimise.has(Optimisation::JumpVictims);
+        let mut contexts = Contexts::new(code.thunks.indirect_miss, empty, code.arena(), victims);
         let mut req: *const AtomicU32 = std::ptr::from_ref(vcpu.shared.req());
         let mut vcpu = *vcpu;
         let stress = shared.options.stress.map(|seed| stress::Stress::new(seed, vcpu.index));
@@ -291,6 +294,7 @@ impl JitCpu {
             second: second.table(),
             local: Local { count: 0, pages: [0; LOCAL_LIMIT] },
             passing: empty,
+            victim_hits: 0,
             slot_misses: 0,
             second_hits: 0,
             l0_el0: SlotTable::new(empty, buckets),
@@ -328,6 +332,7 @@ impl JitCpu {
         self.code.grace.go_out(self.vcpu.index);
         self.vcpu.leave_guest();
         self.counters.executed = self.hot.executed;
+        self.counters.victim_hits = self.hot.victim_hits;
         self.counters.slot_misses = self.hot.slot_misses;
         self.counters.second_hits = self.hot.second_hits;
         self.counters.bucket_overflows = self.hot.l0_el0.buckets.overflows + self.hot.l0_el1.buckets.overflows;

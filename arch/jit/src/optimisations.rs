@@ -64,6 +64,7 @@ optimisations! {
     MaintenanceCode "maintenance-code" "TLB maintenance and IC IVAU are done by a helper of their own (off: interpreted).";
     KeptScratch "kept-scratch" "Scratch registers hand a multiplier or the state of SHA-256 on to the next instructions.";
     SecondTlb "second-tlb" "A second-level TLB stands behind the first-level table.";
+    JumpVictims "jump-victims" "What is driven out of the jump cache is found in a second one.";
     SlotBuckets "slot-buckets" "TLB maintenance of a page finds the slots that may hold it by the page.";
     RevivedCode "revived-code" "Code of a page that was changed is used again where the guest's words are the same.";
     HugePages "huge-pages" "Code and translation tables lie in huge pages of the host.";

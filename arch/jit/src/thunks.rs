@@ -159,16 +159,15 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers, host: HostFeatures) -> Re
         a.store(Sz::Q, Mem::b(ENV, env::PC), Gpr::RAX);
     };
 
-    for (field, reason, offset) in [
-        (&mut t.leave_at, reason::CHECK, true),
-        (&mut t.interp_end, reason::STEP, true),
-        (&mut t.indirect_miss, reason::LOOKUP, false),
-    ] {
+    for (field, reason) in
+        [(&mut t.leave_at, reason::CHECK), (&mut t.interp_end, reason::STEP), (&mut t.indirect_miss, reason::LOOKUP)]
+    {
         *field = at(a);
-        if offset {
-            set_pc(a);
-        } else {
+        if reason == reason::LOOKUP {
+            probe_victims(a);
             a.store(Sz::Q, Mem::b(ENV, env::PC), Gpr::RAX);
+        } else {
+            set_pc(a);
         }
         save_all(a, host);
         a.mov_imm(Gpr::RAX, u64::from(reason));
@@ -243,6 +242,33 @@ pub fn emit(a: &mut Asm, base: u64, helpers: &Helpers, host: HostFeatures) -> Re
     exceptions::eret(a, t.leave_for, t.indirect_miss);
     let (hot, _) = a.finish(base, 0)?;
     Ok((hot.to_vec(), t))
+}
+
+/// Victims that are found until one is promoted.
+const PROMOTION: i32 = 32;
+
+/// Go on at the guest address in RAX, if the victim cache knows it and there is no request; else behind this.
+fn probe_victims(a: &mut Asm) {
+    let (rax, rcx, rdx) = (Gpr::RAX, Gpr::RCX, Gpr::RDX);
+    let unknown = a.label();
+    let entry = |field: i32| Mem::bi(CTX, rcx, 2, env::CTX_VICTIMS + field);
+    a.mov(Sz::D, rcx, rax);
+    a.shift_imm(Shift::Shr, Sz::D, rcx, env::VICTIM_SHIFT);
+    a.alu(Alu::Xor, Sz::D, rcx, rax);
+    a.alu_imm(Alu::And, Sz::D, rcx, env::VICTIM_MASK);
+    a.alu(Alu::Cmp, Sz::Q, rax, entry(0));
+    a.jcc(Cc::Ne, unknown);
+    a.load(Sz::Q, rdx, Mem::b(ENV, env::REQ));
+    a.alu_imm(Alu::Cmp, Sz::D, Mem::b(rdx, 0), 0);
+    a.jcc(Cc::Ne, unknown);
+    a.inc_dec(false, Sz::Q, Mem::b(ENV, env::VICTIM_HITS));
+    // Now and then the dispatcher makes the one that is wanted again the first, and the other the victim.
+    a.test_imm(Sz::B, Mem::b(ENV, env::VICTIM_HITS), PROMOTION - 1);
+    a.jcc(Cc::E, unknown);
+    a.alu_imm(Alu::And, Sz::Q, rax, -4096);
+    a.store(Sz::Q, Mem::b(ENV, env::PC_PAGE), rax);
+    a.jmp_rm(entry(8));
+    a.bind(unknown);
 }
 
 /// Call the helper for a value in RAX and a number in RDX with what it may change put away. It computes nothing in floating point, so the guest's MXCSR may stay.

@@ -13,6 +13,10 @@ pub const L1_ENTRIES: usize = 1 << L1_BITS;
 pub const JC_ENTRIES: usize = 1 << JC_BITS;
 /// log2 of that.
 pub const JC_BITS: u8 = 15;
+/// Entries of the victim cache behind the jump cache.
+pub const VICTIMS: usize = 1 << VICTIM_BITS;
+/// log2 of that.
+pub const VICTIM_BITS: u8 = 12;
 /// Contexts of EL0 kept per vCPU.
 pub const EL0_CONTEXTS: usize = 24;
 
@@ -257,16 +261,51 @@ pub struct JumpEntry {
 pub struct Context {
     /// Jump cache.
     pub jumps: [JumpEntry; JC_ENTRIES],
+    /// What other entries have driven out of the jump cache.
+    pub victims: [JumpEntry; VICTIMS],
     /// First level.
     pub pages: [Slot; L1_ENTRIES],
     /// Which entries of the first level were filled.
     pub filled: Filled,
     /// What an empty entry of the first level is, but for one, see [`empty_page`].
     empty: Slot,
-    /// How many entries of the jump cache are remembered as entered, up to [`JUMPED_LIMIT`], which means "any".
-    jumped_count: usize,
+    jumped: Entered,
+    put_aside: Entered,
+    /// Victims are kept (0 or 1).
+    keeps_victims: u8,
+}
+
+/// Which entries of a jump cache were entered since it was emptied.
+#[repr(C)]
+#[derive(Debug)]
+struct Entered {
+    /// How many are remembered, up to [`JUMPED_LIMIT`], which means "any".
+    count: usize,
     /// Their indexes.
-    jumped: [u16; JUMPED_LIMIT],
+    places: [u16; JUMPED_LIMIT],
+}
+
+impl Entered {
+    fn push(&mut self, index: usize) {
+        if let Some(place) = self.places.get_mut(self.count) {
+            *place = index as u16;
+            self.count += 1;
+        }
+    }
+
+    /// Empties those entries of `table`.
+    fn empty(&mut self, table: &mut [JumpEntry], miss: u64) {
+        if self.count < JUMPED_LIMIT {
+            for i in &self.places[..self.count] {
+                table[usize::from(*i)] = empty_jump(usize::from(*i), miss);
+            }
+        } else {
+            for (i, e) in table.iter_mut().enumerate() {
+                *e = empty_jump(i, miss);
+            }
+        }
+        self.count = 0;
+    }
 }
 
 // SAFETY: integers.
@@ -274,7 +313,7 @@ unsafe impl Zero for Context {}
 
 /// Most entries of a jump cache that are remembered one by one.
 const JUMPED_LIMIT: usize = 4096;
-const _: () = assert!(JC_ENTRIES <= 1 << 16);
+const _: () = assert!(JC_ENTRIES <= 1 << 16 && VICTIMS <= JC_ENTRIES);
 
 /// Index of `va` in the jump cache; generated code computes the same.
 #[must_use]
@@ -284,6 +323,14 @@ pub fn jump_index(va: u64) -> usize {
     ((((low >> crate::env::JC_SHIFT) ^ low) & crate::env::JC_MASK.cast_unsigned()) >> 2) as usize
 }
 
+/// Index of `va` in the victim cache; the thunk computes the same.
+#[must_use]
+pub fn victim_index(va: u64) -> usize {
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+    let low = va as u32;
+    ((((low >> crate::env::VICTIM_SHIFT) ^ low) & crate::env::VICTIM_MASK.cast_unsigned()) >> 2) as usize
+}
+
 /// Index of `va` in the first-level table; generated code computes the same.
 #[must_use]
 pub fn l1_index(va: u64) -> usize {
@@ -291,44 +338,43 @@ pub fn l1_index(va: u64) -> usize {
 }
 
 impl Context {
-    /// An empty context. `miss`: host address that an empty jump entry leads to; `empty`: an empty entry of the first level.
+    /// An empty context. `miss`: host address that an empty jump entry leads to; `empty`: an empty entry of the first level; `victims`: what is driven out of
+    /// the jump cache is kept.
     #[must_use]
-    pub fn new(miss: u64, empty: Slot, arena: &Arc<Arena>) -> HugeBox<Context> {
+    pub fn new(miss: u64, empty: Slot, arena: &Arc<Arena>, victims: bool) -> HugeBox<Context> {
         let mut c: HugeBox<Context> = HugeBox::zero(arena);
         for (i, e) in c.jumps.iter_mut().enumerate() {
             *e = empty_jump(i, miss);
         }
+        for (i, e) in c.victims.iter_mut().enumerate() {
+            *e = empty_jump(i, miss);
+        }
+        c.keeps_victims = u8::from(victims);
         c.empty = empty;
         c.pages.fill(empty);
         c.clear_data();
         c
     }
 
-    /// Enter a jump.
+    /// Enter a jump. What it drives out is a victim.
     pub fn enter_jump(&mut self, va: u64, host: u64) {
         let index = jump_index(va);
-        let entry = &mut self.jumps[index];
-        if jump_index(entry.va) != index
-            && let Some(place) = self.jumped.get_mut(self.jumped_count)
-        {
-            *place = index as u16;
-            self.jumped_count += 1;
+        let old = std::mem::replace(&mut self.jumps[index], JumpEntry { va, host });
+        if jump_index(old.va) != index {
+            self.jumped.push(index);
+        } else if old.va != va && self.keeps_victims != 0 {
+            let aside = victim_index(old.va);
+            if victim_index(self.victims[aside].va) != aside {
+                self.put_aside.push(aside);
+            }
+            self.victims[aside] = old;
         }
-        *entry = JumpEntry { va, host };
     }
 
     /// Forget all jumps.
     pub fn clear_jumps(&mut self, miss: u64) {
-        if self.jumped_count < JUMPED_LIMIT {
-            for i in &self.jumped[..self.jumped_count] {
-                self.jumps[usize::from(*i)] = empty_jump(usize::from(*i), miss);
-            }
-        } else {
-            for (i, e) in self.jumps.iter_mut().enumerate() {
-                *e = empty_jump(i, miss);
-            }
-        }
-        self.jumped_count = 0;
+        self.jumped.empty(&mut self.jumps, miss);
+        self.put_aside.empty(&mut self.victims, miss);
     }
 
     /// Enter a page.
@@ -397,9 +443,11 @@ mod tests {
 
     #[test]
     fn no_address_matches_an_empty_jump_entry() {
-        let c = Context::new(7, Slot::empty(0), &Arena::new(true));
+        let c = Context::new(7, Slot::empty(0), &Arena::new(true), true);
         for va in (0..1 << 16).chain([u64::MAX, 1 << 63, 0xffff_8000_0800_0000]) {
             let e = c.jumps[jump_index(va)];
+            assert!(e.va != va && e.host == 7, "{va:#x}");
+            let e = c.victims[victim_index(va)];
             assert!(e.va != va && e.host == 7, "{va:#x}");
         }
         for (i, e) in c.jumps.iter().enumerate() {
@@ -408,8 +456,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_driven_out_is_a_victim_and_goes_with_the_rest() {
+        // Two addresses at one place of the jump cache, and not of the victims.
+        let (a, b) = (0x40_0000u64, 0x40_0000u64 + (1 << 17) + (1 << 2));
+        assert!(jump_index(a) == jump_index(b) && victim_index(a) != victim_index(b));
+        for keeps in [true, false] {
+            let mut c = Context::new(7, Slot::empty(0), &Arena::new(true), keeps);
+            c.enter_jump(a, 1);
+            c.enter_jump(b, 2);
+            c.enter_jump(b, 2);
+            let (now, before) = (c.jumps[jump_index(b)], c.victims[victim_index(a)]);
+            assert_eq!((now.va, now.host), (b, 2));
+            assert_eq!((before.va, before.host) == (a, 1), keeps);
+            c.clear_jumps(7);
+            assert!(c.jumps.iter().chain(&c.victims).all(|e| e.host == 7));
+        }
+    }
+
+    #[test]
     fn no_address_matches_an_empty_page() {
-        let mut c = Context::new(0, Slot::empty(0), &Arena::new(true));
+        let mut c = Context::new(0, Slot::empty(0), &Arena::new(true), true);
         for page in [EMPTY_PAGE, EMPTY_PAGE + 0x1000] {
             c.enter_page(page, Slot::of_page(page, 0, true, 0));
         }
@@ -425,7 +491,7 @@ mod tests {
     #[test]
     fn emptied_tables_are_empty() {
         let empty = Slot::empty(0);
-        let (mut c, mut t) = (Context::new(7, empty, &Arena::new(true)), SlotTable::<64>::new(empty, true));
+        let (mut c, mut t) = (Context::new(7, empty, &Arena::new(true), true), SlotTable::<64>::new(empty, true));
         // Few, which are remembered one by one, and more than that.
         for count in [3, FILLED_LIMIT as u64 + 5, 2 * JC_ENTRIES as u64] {
             for n in 0..count {
@@ -443,7 +509,7 @@ mod tests {
             c.clear_jumps(7);
             t.clear(empty);
             assert!(c.pages.iter().enumerate().all(|(i, e)| e.rpage == empty_page(i, empty).rpage));
-            assert!(c.jumps.iter().all(|e| e.host == 7));
+            assert!(c.jumps.iter().chain(&c.victims).all(|e| e.host == 7));
             assert!(t.slots.iter().all(|s| s.rpage == EMPTY_PAGE));
         }
     }
@@ -503,7 +569,7 @@ mod tests {
 
     #[test]
     fn pages_leave_with_their_tags() {
-        let mut c = Context::new(0, Slot::empty(0), &Arena::new(true));
+        let mut c = Context::new(0, Slot::empty(0), &Arena::new(true), true);
         let page = 0x0000_1234_5678_9000u64;
         let tagged = page | 0xab << 56;
         c.pages[l1_index(page)] = Slot::of_page(tagged, 1, true, 0);
