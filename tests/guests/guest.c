@@ -46,6 +46,13 @@ static void verdict(int ok, const char *what, const char *file, int line) {
     print_dec(line);
     print(")");
 }
+int has(u64 field, const char *feature) {
+    if (field) return 1;
+    print("WITHOUT ");
+    print(feature);
+    print("\n");
+    return 0;
+}
 void check_at(int ok, const char *what, const char *file, int line) {
     verdict(ok, what, file, line);
     if (!ok) print("\n");

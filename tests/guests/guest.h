@@ -34,6 +34,9 @@ void check_eq_at(u64 got, u64 want, const char *what, const char *file, int line
 #define check(cond, what) check_at(!!(cond), what, __FILE__, __LINE__)
 #define check_eq(got, want, what) check_eq_at((u64)(got), (u64)(want), what, __FILE__, __LINE__)
 u64 failures_so_far(void);
+// A field of an identification register; a feature that is not there is said, as the checks of it are left out.
+#define id_field(r, shift) (read_sysreg(r) >> (shift) & 15)
+int has(u64 field, const char *feature);
 void finish(void) __attribute__((noreturn));
 
 // Exceptions. The handler runs with the frame; the default one records the exception and skips the instruction.

@@ -107,7 +107,7 @@ fn cross(task: Task) -> Result<(), String> {
         Task::Check => {
             // What `cargo clippy` does, with the clippy of this compiler; warnings that only its version has do not fail.
             cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper(&compiler, "clippy-driver")?);
-            cargo.args(["check", "--package", "vmm", "--all-targets"])
+            cargo.args(["check", "--profile", DEV_PROFILE, "--package", "vmm", "--all-targets"])
         }
         Task::Test => {
             cargo.args(["test", "--profile", DEV_PROFILE, "--lib"]);
