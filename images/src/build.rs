@@ -2,6 +2,7 @@
 //! nothing but what went in. See `docs/design/image-build.md`.
 
 mod choose;
+mod console;
 mod dpkg;
 pub mod guest;
 pub mod normalise;
@@ -336,6 +337,9 @@ impl Build<'_> {
         let mut tree = result::read(&results, &tree, &self.spool, epoch)?;
         normalise::normalise(&mut tree, &self.spool, epoch)?;
         normalise::add_devices(&mut tree, epoch);
+        if self.options.from_tar.is_none() {
+            console::add_login(&mut tree, &self.spool, epoch)?;
+        }
         skeleton::finish(&mut tree, &self.spool, &self.lock)?;
         self.progress.end();
         Ok(Image { tree, epoch: self.lock.epoch, lock: self.lock })
