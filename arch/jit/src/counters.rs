@@ -7,6 +7,8 @@ use std::collections::HashMap;
 pub struct JitCounters {
     /// Fragments translated.
     pub fragments: u64,
+    /// ... emitted again without groups of accesses; expected to be none.
+    pub ungrouped: u64,
     /// Fragments used again after a change of their page, as their words had not changed.
     pub revived: u64,
     /// Guest instructions translated.
@@ -85,6 +87,7 @@ impl JitCounters {
         let mut s = String::new();
         let rows = [
             ("fragments", self.fragments),
+            ("ungrouped", self.ungrouped),
             ("revived", self.revived),
             ("guest_insns", self.guest_insns),
             ("host_bytes", self.host_bytes),

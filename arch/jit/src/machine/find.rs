@@ -193,6 +193,7 @@ impl JitCpu {
             }
             let c = &mut self.counters;
             c.fragments += 1;
+            c.ungrouped += u64::from(unit.ungrouped);
             c.guest_insns += u64::from(unit.insns);
             c.host_bytes += (hot_len + cold_len) as u64;
         } else {

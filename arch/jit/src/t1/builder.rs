@@ -129,6 +129,8 @@ pub struct Builder<'a> {
     pub counted: Option<usize>,
     /// The group of accesses that the current instruction is in.
     pub group: Option<Group>,
+    /// All detours so far leave what the code behind their group takes for granted.
+    pub groups_agree: bool,
     /// To be emitted behind the fragment.
     pub detours: Vec<Detour>,
     /// For a lockstep run: loops are left after some passes.

@@ -43,20 +43,37 @@ pub struct Group {
     pub end: Label,
 }
 
+/// What is known at a place of the code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Known {
+    flags: Flags,
+    sp_aligned: bool,
+    zero_above: [u32; 2],
+}
+
+impl Known {
+    /// True if code that takes `other` for granted may follow.
+    fn covers(&self, other: &Known) -> bool {
+        self.flags == other.flags
+            && (self.sp_aligned || !other.sp_aligned)
+            && self.zero_above.iter().zip(other.zero_above).all(|(here, there)| there & !here == 0)
+    }
+}
+
 /// The same instructions with a check each.
 #[derive(Debug)]
 pub struct Detour {
     /// Where it begins.
     pub label: Label,
     /// Where it ends.
-    pub end: Label,
+    end: Label,
     /// First instruction.
     pub first: usize,
     /// Last instruction.
     pub last: usize,
     flags: Flags,
-    /// Where the flags are behind the group, on both ways.
-    pub flags_behind: Flags,
+    /// What the code behind the group takes for granted.
+    behind: Known,
     sp_aligned: bool,
     zero_above: [u32; 2],
 }
@@ -213,7 +230,7 @@ impl Builder<'_> {
             first: self.i,
             last,
             flags: self.flags,
-            flags_behind: self.flags,
+            behind: self.known(),
             sp_aligned: self.sp_aligned,
             zero_above: self.zero_above,
         });
@@ -227,8 +244,9 @@ impl Builder<'_> {
         g.moved += self.member_at(self.i).map_or(0, |m| m.step);
         self.group = Some(g);
         if self.i == g.last {
+            let known = self.known();
             if let Some(d) = self.detours.last_mut() {
-                d.flags_behind = self.flags;
+                d.behind = known;
             }
             self.a.bind(g.end);
             self.group = None;
@@ -290,6 +308,16 @@ impl Builder<'_> {
         self.flags = d.flags;
         self.sp_aligned = d.sp_aligned;
         self.zero_above = d.zero_above;
+    }
+
+    fn known(&self) -> Known {
+        Known { flags: self.flags, sp_aligned: self.sp_aligned, zero_above: self.zero_above }
+    }
+
+    /// Behind the instructions of a detour: back behind the group, if what the code there takes for granted is so here; else the unit is not to be used.
+    pub fn end_detour(&mut self, d: &Detour) {
+        self.groups_agree &= self.known().covers(&d.behind);
+        self.a.jmp(d.end);
     }
 }
 

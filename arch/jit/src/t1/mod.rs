@@ -45,6 +45,9 @@ pub struct Translator {
     insns: Vec<Insn>,
     info: Vec<InsnInfo>,
     labels: Vec<Option<Label>>,
+    /// The next unit is treated as if a group disagreed.
+    #[cfg(test)]
+    pub disagree: bool,
 }
 
 /// What surrounds a unit.
@@ -87,6 +90,8 @@ pub struct Unit {
     pub interp_calls: u32,
     /// NZCV at the entry is not read.
     pub flags_dead: bool,
+    /// It was emitted again without groups of accesses, as one of them and its detour disagreed.
+    pub ungrouped: bool,
 }
 
 impl Translator {
@@ -129,6 +134,28 @@ impl Translator {
     /// Translate one unit into [`Translator::asm`].
     pub fn translate(&mut self, request: &Request<'_>) -> Unit {
         self.decode(request);
+        let (unit, agree) = self.attempt(request);
+        if agree && !self.disagree_once() {
+            return unit;
+        }
+        let optimise = request.optimise.with(Optimisation::AccessGroups, false);
+        let (unit, _) = self.attempt(&Request { optimise, ..*request });
+        Unit { ungrouped: true, ..unit }
+    }
+
+    #[cfg(test)]
+    fn disagree_once(&mut self) -> bool {
+        std::mem::take(&mut self.disagree)
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "the form that tests have")]
+    fn disagree_once(&mut self) -> bool {
+        false
+    }
+
+    /// Analyse and emit what was decoded; false if a group of accesses and its detour disagree, so that the code is not to be used.
+    fn attempt(&mut self, request: &Request<'_>) -> (Unit, bool) {
         analyse(&self.insns, request.mode, request.optimise, &mut self.info);
         self.asm.clear();
         self.exits.clear();
@@ -164,6 +191,7 @@ impl Translator {
             optimise: request.optimise,
             counted: request.count.then_some(0),
             group: None,
+            groups_agree: true,
             detours: Vec::new(),
             lockstep: request.lockstep,
             interp_calls: 0,
@@ -173,9 +201,11 @@ impl Translator {
             insns: u32::try_from(insns.len()).unwrap_or(0),
             interp_calls: b.interp_calls,
             flags_dead: self.info.first().is_some_and(|i| !i.flags_live_in),
+            ungrouped: false,
         };
+        let agree = b.groups_agree;
         self.insns = insns;
-        unit
+        (unit, agree)
     }
 }
 
@@ -253,8 +283,7 @@ fn emit(b: &mut Builder<'_>) {
             }
             b.i += 1;
         }
-        debug_assert_eq!(b.flags, detour.flags_behind, "the detour and the group must agree");
-        b.a.jmp(detour.end);
+        b.end_detour(&detour);
     }
 }
 

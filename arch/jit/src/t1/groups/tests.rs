@@ -6,6 +6,10 @@ use isa::insn::{AddrMode, Insn, LoadExt, Size};
 
 use super::*;
 use crate::machine::tests::{BASE, vcpu};
+use crate::t1::builder::{Ids, Mode};
+use crate::t1::flags::Polarity;
+use crate::t1::{Request, Translator, Unit};
+use crate::thunks::Thunks;
 use crate::{JitCpu, JitShared, Optimisations, Options};
 
 fn load(mode: AddrMode, rt: u8, rn: u8, offset: i64) -> Insn {
@@ -117,6 +121,52 @@ fn groups_change_nothing_but_speed() {
             let plain = run(&words, at, Optimisations::ALL.with(Optimisation::AccessGroups, false)).expect("as before");
             assert_eq!(fast.0, plain.0, "{words:x?} at {at:#x}");
             assert!(fast.1 == plain.1, "memory differs: {words:x?} at {at:#x}");
+        }
+    }
+}
+
+#[test]
+fn only_code_that_knows_as_much_may_be_followed() {
+    let plain = Known { flags: Flags::STORED, sp_aligned: false, zero_above: [1, 3] };
+    let aligned = Known { sp_aligned: true, ..plain };
+    assert!(plain.covers(&plain) && aligned.covers(&plain) && !plain.covers(&aligned));
+    let more = Known { zero_above: [1, 7], ..plain };
+    assert!(more.covers(&plain) && !plain.covers(&more));
+    let other = Known { flags: Flags { host: Some(Polarity::Add), ..Flags::STORED }, ..plain };
+    assert!(!other.covers(&plain) && !plain.covers(&other), "flags in another place");
+}
+
+fn translate(t: &mut Translator, words: &[u32], optimise: Optimisations) -> (Unit, Vec<u8>) {
+    let unit = t.translate(&Request {
+        words,
+        start: 0x100,
+        slot_base: 0,
+        mode: Mode { mmu: true, ..Mode::default() },
+        features: isa::Features::ALL,
+        thunks: &Thunks::default(),
+        first_exit: 0,
+        ids: Ids::default(),
+        host: crate::HostFeatures::default(),
+        optimise,
+        count: false,
+        lockstep: false,
+        seeded_fault: false,
+    });
+    (unit, t.asm.finish(0x1000, 0x2000).expect("in reach").0.to_vec())
+}
+
+#[test]
+fn a_unit_whose_groups_disagree_is_emitted_without_them() {
+    let (mut t, mut random) = (Translator::default(), generator(7));
+    let plain = Optimisations::ALL.with(Optimisation::AccessGroups, false);
+    for n in 0..3000 {
+        let words = program(&mut random, [9, 29, 31][n % 3]);
+        let (unit, grouped) = translate(&mut t, &words, Optimisations::ALL);
+        assert!(!unit.ungrouped, "{words:x?}");
+        if n % 100 == 0 {
+            t.disagree = true;
+            let (unit, code) = translate(&mut t, &words, Optimisations::ALL);
+            assert!(unit.ungrouped && code == translate(&mut t, &words, plain).1 && code != grouped, "{words:x?}");
         }
     }
 }
