@@ -118,6 +118,21 @@ fn executed_instructions_are_counted_one_by_one() {
     assert_eq!(j.counters.executed, 1 + 10 * 3 + 5 + 3, "{}", j.counters.report());
 }
 
+#[test]
+fn a_multiplication_by_zero_in_between_is_not_taken_for_the_factor_before() {
+    let words = [
+        0x9bc6_7df8, // umulh x24, x15, x6
+        0x9bc4_7ffc, // umulh x28, xzr, x4
+        0x9bcf_7db2, // umulh x18, x13, x15
+        HVC,
+    ];
+    let Some(mut j) = jit_with(&words, 4 << 20) else { return };
+    let x = &mut j.vcpu.arch.x;
+    (x[6], x[4], x[13], x[15]) = (3 << 62, 5, 0xfb4d_f662_3c9c_fadb, 1 << 32);
+    assert_eq!(j.run(), Stop::Shutdown);
+    assert_eq!([24, 28, 18].map(|n| j.vcpu.arch.x[n]), [3 << 30, 0, 0xfb4d_f662]);
+}
+
 fn branch(from: usize, to: usize) -> u32 {
     0x1400_0000 | (to.wrapping_sub(from) as u32 & 0x3ff_ffff)
 }

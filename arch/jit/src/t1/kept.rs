@@ -60,9 +60,9 @@ impl Builder<'_> {
         let (held, other) =
             if self.optimise.has(Optimisation::KeptScratch) && self.multiplied_next(m, n) { (m, n) } else { (n, m) };
         self.load_x(Gpr::RDX, held);
-        if self.optimise.has(Optimisation::KeptScratch) && held != ZR && self.counted.is_none() {
-            self.kept.multiplier = Some(held);
-        }
+        let keeps = self.optimise.has(Optimisation::KeptScratch) && held != ZR && self.counted.is_none();
+        // What RDX held before is gone in any case.
+        self.kept.multiplier = keeps.then_some(held);
         other
     }
 
