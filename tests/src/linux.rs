@@ -82,7 +82,10 @@ impl Shell {
     pub fn prompted(command: &mut Command) -> Shell {
         let mut vmm = start(command);
         let boot = vmm.expect(PROMPT, BOOT_LIMIT);
-        Shell { vmm, boot }
+        let mut shell = Shell { vmm, boot };
+        // What the kernel says from here on, such as that an interrupt took long, would be in the midst of what commands print.
+        shell.command("dmesg -n 1");
+        shell
     }
 
     /// Boots to a login and logs in.
