@@ -241,6 +241,16 @@ fn a_recipe_is_carried_out_with_packages_of_another_archive() {
     assert_eq!(extract(&next, "etc/next"), "hello\n");
     assert_eq!(extract(&next, "etc/hostname"), "next\n");
     assert_eq!(extract(&next, "home/admin/.ssh/authorized_keys"), "ssh-ed25519 AAAA a key\n");
+
+    // The same by --locked from another mirror: sources.list names what the lock file names.
+    let lock = text(&t.path("made.lock")).to_owned();
+    let again = t.path("again.tar");
+    let other_mirror = t.archive.mirror.base.replace("derivative", "elsewhere");
+    let arguments =
+        ["--recipe", &recipe_text, "--locked", "--lock", &lock, "--mirror", &other_mirror, "--output", text(&again)];
+    let finished = run(&mut t.command(&[], &arguments), LIMIT);
+    assert!(finished.status.success(), "{}", finished.stderr);
+    assert!(fs::read(&again).expect("there") == fs::read(&tar).expect("there"));
 }
 
 #[test]
