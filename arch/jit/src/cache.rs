@@ -19,7 +19,8 @@ pub struct CodeCache {
     rx: *mut u8,
     size: usize,
     collapser: Option<Collapser>,
-    _fd: OwnedFd,
+    #[cfg_attr(not(test), expect(dead_code, reason = "keeps the memory"))]
+    fd: OwnedFd,
 }
 
 /// Gives blocks of [`HUGE`] bytes huge pages, on a thread of its own: the host, which first lets all its processors do something, takes between a fifth of a
@@ -174,7 +175,7 @@ impl CodeCache {
         };
         // SAFETY: `reserve` aligns to HUGE; `drop` ends the thread before it unmaps.
         let collapser = huge.then(|| unsafe { Collapser::new(rw, size) }).flatten();
-        Ok(CodeCache { rw, rx, size, collapser, _fd: fd })
+        Ok(CodeCache { rw, rx, size, collapser, fd })
     }
 
     /// `len` bytes at `start` are about to be filled: they get huge pages soon, if they may, and so does what comes behind them.
@@ -183,6 +184,30 @@ impl CodeCache {
         for block in start / HUGE..=(start + len.max(1) - 1) / HUGE + 1 {
             collapser.want(block);
         }
+    }
+
+    /// The host gets back the memory of a whole block of [`HUGE`] bytes. What is in it is lost.
+    pub fn release(&self, block: usize) {
+        let Some(start) = block.checked_mul(HUGE).filter(|at| at.saturating_add(HUGE) <= self.size) else { return };
+        // SAFETY: a whole block inside the writable mapping; nobody executes or writes what is in it, as the caller says by giving it up. It reads as zeros then.
+        unsafe { libc::madvise(self.rw.add(start).cast(), HUGE, libc::MADV_REMOVE) };
+        if let Some(small) = self.collapser.as_ref().and_then(|c| c.small.get(block)) {
+            small.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Bytes of the host's memory that it takes.
+    #[cfg(test)]
+    pub fn resident(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        let file = std::fs::File::from(self.fd.try_clone().expect("a descriptor"));
+        file.metadata().expect("a file").blocks() * 512
     }
 
     /// Executable address of an offset.

@@ -164,6 +164,13 @@ impl Contexts {
         hot.l0_el1.clear(self.empty);
     }
 
+    /// Contexts of address spaces that do not run now are given back.
+    pub fn give_back(&mut self) {
+        let current = self.current.take().filter(|i| *i < self.el0.len()).map(|i| self.el0.swap_remove(i));
+        self.el0 = current.into_iter().collect();
+        self.current = (!self.el0.is_empty()).then_some(0);
+    }
+
     fn clear_el0_jumps(&mut self) {
         self.jump_epoch += 1;
         if let Some(c) = self.current.and_then(|i| self.el0.get_mut(i)) {

@@ -57,6 +57,8 @@ pub struct JitCounters {
     pub pages_dropped: u64,
     /// Chunks of the code cache whose code was dropped to make room.
     pub chunks_evicted: u64,
+    /// Chunks of the code cache whose code was dropped because the machine idled (of the whole machine, by its first vCPU).
+    pub chunks_trimmed: u64,
     /// Translations that another vCPU had published first, or that were stale when they were done.
     pub not_published: u64,
     /// Fragments not translated because no chunk was free yet.
@@ -111,6 +113,7 @@ impl JitCounters {
             ("tlbi", self.tlbi),
             ("pages_dropped", self.pages_dropped),
             ("chunks_evicted", self.chunks_evicted),
+            ("chunks_trimmed", self.chunks_trimmed),
             ("not_published", self.not_published),
             ("no_chunk", self.no_chunk),
             ("links_cut", self.links_cut),

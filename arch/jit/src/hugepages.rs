@@ -14,6 +14,11 @@ use std::{fmt, io};
 /// Bytes of a huge page.
 pub const HUGE: usize = 2 << 20;
 
+/// Address space that an arena takes at a time; memory is used as it is touched.
+const MAPPING: usize = 16 * HUGE;
+/// Smallest piece of an arena that is given back before the arena.
+const LARGE: usize = 256 << 10;
+
 /// Address space for `size` bytes at a multiple of [`HUGE`], not accessible yet.
 ///
 /// # Errors
@@ -54,7 +59,7 @@ pub unsafe fn collapse(start: *mut u8) {
     }
 }
 
-/// Memory that grows by huge pages and is given back as a whole when nothing of it is used any more.
+/// Memory that grows by huge pages and is given back as a whole when nothing of it is used any more; large pieces by themselves.
 #[derive(Debug)]
 pub struct Arena {
     huge: bool,
@@ -67,7 +72,12 @@ struct Pieces {
     mappings: Vec<(usize, usize)>,
     /// What is left of the last.
     free: (usize, usize),
+    /// Large pieces that were given back: place and layout.
+    returned: Vec<(NonNull<u8>, Layout)>,
 }
+
+// SAFETY: places in the arena's mappings that nobody uses.
+unsafe impl Send for Pieces {}
 
 impl Arena {
     /// Nothing yet. `huge`: ask for huge pages.
@@ -79,6 +89,12 @@ impl Arena {
     /// Zeroed memory; the process ends if there is none, as with `Box`.
     fn take(&self, layout: Layout) -> NonNull<u8> {
         let mut p = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(n) = p.returned.iter().position(|(_, l)| *l == layout) {
+            let (at, _) = p.returned.swap_remove(n);
+            // SAFETY: a piece of the arena of this size, which nobody uses.
+            unsafe { at.write_bytes(0, layout.size()) };
+            return at;
+        }
         let size = layout.size().next_multiple_of(64);
         let align = layout.align().max(64);
         let fits = |free: (usize, usize)| {
@@ -86,7 +102,7 @@ impl Arena {
             (at.saturating_add(size) <= free.1 && free.0 != 0).then_some(at)
         };
         let at = fits(p.free).unwrap_or_else(|| {
-            let bytes = size.next_multiple_of(HUGE);
+            let bytes = size.next_multiple_of(HUGE).max(MAPPING);
             let Ok(start) = self.map(bytes) else { std::alloc::handle_alloc_error(layout) };
             p.mappings.push((start, bytes));
             // What is left over is used if it is more than what was.
@@ -100,6 +116,17 @@ impl Arena {
         }
         NonNull::new(std::ptr::with_exposed_provenance_mut(at))
             .unwrap_or_else(|| std::alloc::handle_alloc_error(layout))
+    }
+
+    /// A piece that `take` gave for `layout` and nobody uses any more. Small ones stay as they are.
+    fn give_back(&self, at: NonNull<u8>, layout: Layout) {
+        if layout.size() < LARGE {
+            return;
+        }
+        let (start, end) = (at.addr().get().next_multiple_of(4096), (at.addr().get() + layout.size()) & !4095);
+        // SAFETY: whole pages inside a piece of a mapping of the arena, which nobody uses; they read as zeros afterwards.
+        unsafe { libc::madvise(at.as_ptr().with_addr(start).cast(), end - start, libc::MADV_DONTNEED) };
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner).returned.push((at, layout));
     }
 
     fn map(&self, bytes: usize) -> io::Result<usize> {
@@ -128,7 +155,7 @@ impl Drop for Arena {
 /// A value in an [`Arena`]: as a `Box`, but its memory is given back with the arena.
 pub struct HugeBox<T: ?Sized> {
     value: NonNull<T>,
-    _arena: Arc<Arena>,
+    arena: Arc<Arena>,
 }
 
 // SAFETY: owns its value, as a `Box`.
@@ -149,8 +176,8 @@ impl<T: Zero> HugeBox<T> {
     /// A value whose bytes are zero. It never is on the stack.
     #[must_use]
     pub fn zero(arena: &Arc<Arena>) -> HugeBox<T> {
-        // The arena's memory is used once, so it is zero, which is a value.
-        HugeBox { value: arena.take(Layout::new::<T>()).cast(), _arena: Arc::clone(arena) }
+        // The arena's memory is zero, which is a value.
+        HugeBox { value: arena.take(Layout::new::<T>()).cast(), arena: Arc::clone(arena) }
     }
 }
 
@@ -161,7 +188,7 @@ impl<T> HugeBox<T> {
         let at = arena.take(Layout::new::<T>()).cast::<T>();
         // SAFETY: memory of the arena for this layout, which nobody else has.
         unsafe { at.write(value) };
-        HugeBox { value: at, _arena: Arc::clone(arena) }
+        HugeBox { value: at, arena: Arc::clone(arena) }
     }
 }
 
@@ -175,7 +202,7 @@ impl<T> HugeBox<[T]> {
             // SAFETY: inside the memory that the arena gave for `len` values. If `make` panics those before are not dropped.
             unsafe { at.add(i).write(make()) };
         }
-        HugeBox { value: NonNull::slice_from_raw_parts(at, len), _arena: Arc::clone(arena) }
+        HugeBox { value: NonNull::slice_from_raw_parts(at, len), arena: Arc::clone(arena) }
     }
 }
 
@@ -186,7 +213,7 @@ impl<T: Zero> HugeBox<[T]> {
         let Ok(layout) = Layout::array::<T>(len) else { std::alloc::handle_alloc_error(Layout::new::<T>()) };
         let at = arena.take(layout).cast();
         // As in `zero`.
-        HugeBox { value: NonNull::slice_from_raw_parts(at, len), _arena: Arc::clone(arena) }
+        HugeBox { value: NonNull::slice_from_raw_parts(at, len), arena: Arc::clone(arena) }
     }
 }
 
@@ -210,8 +237,10 @@ impl<T: ?Sized> DerefMut for HugeBox<T> {
 
 impl<T: ?Sized> Drop for HugeBox<T> {
     fn drop(&mut self) {
+        let layout = Layout::for_value(&**self);
         // SAFETY: a value that this owns, not used afterwards; its memory is the arena's.
         unsafe { self.value.drop_in_place() };
+        self.arena.give_back(self.value.cast(), layout);
     }
 }
 
@@ -245,8 +274,26 @@ mod tests {
             assert_eq!(Arc::strong_count(&counted), 101);
             drop(small);
             assert_eq!(Arc::strong_count(&counted), 1);
-            assert_eq!(arena.pieces.lock().expect("whole").mappings.len(), 2);
+            assert_eq!(arena.pieces.lock().expect("whole").mappings.len(), 1);
         }
+    }
+
+    #[test]
+    fn a_large_piece_is_used_again_and_zero() {
+        struct Large([u64; LARGE / 8]);
+        // SAFETY: integers.
+        unsafe impl Zero for Large {}
+        let arena = Arena::new(true);
+        let mut one: HugeBox<Large> = HugeBox::zero(&arena);
+        one.0.fill(7);
+        let (at, other) = (one.value, HugeBox::<Large>::zero(&arena));
+        drop(one);
+        let again: HugeBox<Large> = HugeBox::zero(&arena);
+        assert!(again.value == at && again.value != other.value && again.0.iter().all(|n| *n == 0));
+        let small = HugeBox::new(&arena, 5u64);
+        let at = small.value;
+        drop(small);
+        assert_ne!(HugeBox::new(&arena, 5u64).value, at, "not worth it");
     }
 
     #[test]

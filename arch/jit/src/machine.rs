@@ -10,7 +10,7 @@ use cpu::sysreg::Slot as Sys;
 use cpu::{Conduit, Exception, Stop, Syndrome, Trap, Vcpu, VmShared};
 
 use crate::asm::Asm;
-use crate::code::{CodeSpace, ExitId, Filling};
+use crate::code::{self, CodeSpace, ExitId, Filling};
 use crate::contexts::{Contexts, LOCAL_LIMIT, Local};
 use crate::counters::JitCounters;
 use crate::enter::enter;
@@ -126,6 +126,9 @@ impl JitShared {
             thunks::emit(&mut Asm::new(), base, &helpers, self.host).map_err(|e| e.to_string())
         })?;
         let space = Arc::new(space);
+        if self.options.optimise.has(Optimisation::IdleTrim) {
+            code::watch(&space);
+        }
         if let Some(map) = &self.perf_map {
             map.thunks(space.cache().address(0), 24 << 10);
         }
@@ -227,6 +230,8 @@ pub struct JitCpu {
     filling: Option<Filling>,
     /// What of `CodeSpace::drops` the jump caches have followed.
     drops_seen: u64,
+    /// What of `CodeSpace::trims` the contexts have followed.
+    trims_seen: u64,
     /// The last safepoint, see `protocols::Grace`.
     passed: u64,
     translator: Translator,
@@ -309,6 +314,7 @@ impl JitCpu {
             code,
             filling: None,
             drops_seen: 0,
+            trims_seen: 0,
             passed: 0,
             translator: Translator::default(),
             contexts,
@@ -331,6 +337,9 @@ impl JitCpu {
         let stop = self.dispatch();
         self.code.grace.go_out(self.vcpu.index);
         self.vcpu.leave_guest();
+        if self.vcpu.index == 0 {
+            self.counters.chunks_trimmed = self.code.trimmed();
+        }
         self.counters.executed = self.hot.executed;
         self.counters.victim_hits = self.hot.victim_hits;
         self.counters.slot_misses = self.hot.slot_misses;

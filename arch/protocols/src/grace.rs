@@ -76,6 +76,12 @@ impl Grace {
         self.seen.iter().all(|s| s.0.load(Ordering::SeqCst) >= epoch)
     }
 
+    /// True if no vCPU is in guest code, at this moment.
+    #[must_use]
+    pub fn all_out(&self) -> bool {
+        self.seen.iter().all(|s| s.0.load(Ordering::Relaxed) == OUT)
+    }
+
     /// Those that `epoch` waits for.
     pub fn waits_for(&self, epoch: u64) -> impl Iterator<Item = usize> {
         self.seen.iter().enumerate().filter(move |(_, s)| s.0.load(Ordering::SeqCst) < epoch).map(|(i, _)| i)
@@ -101,6 +107,7 @@ mod tests {
             assert_eq!(g.waits_for(e).collect::<Vec<_>>(), [2]);
             g.go_out(2);
             assert!(g.over(e));
+            assert!(!g.all_out());
             let later = g.begin();
             assert!(g.over(e) && !g.over(later));
         });

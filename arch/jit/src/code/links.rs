@@ -192,9 +192,7 @@ impl Links {
     /// Forget a chunk: nothing of it is live.
     pub fn clear(&mut self, chunk: usize) {
         if let Some(c) = self.chunks.get_mut(chunk) {
-            c.fragments.clear();
-            c.exits.clear();
-            c.words.clear();
+            *c = Chunk::default();
         }
     }
 

@@ -19,6 +19,7 @@ mod directory;
 mod dormant;
 mod filter;
 mod hash;
+mod idle;
 mod links;
 mod slab;
 #[cfg(test)]
@@ -36,11 +37,13 @@ use crate::thunks::Thunks;
 use directory::{Directory, Removed, Used};
 use dormant::Dormant;
 use filter::PageFilter;
+use idle::Bell;
 use links::{Links, NewFragment};
 use protocols::Grace;
 
 pub use directory::PageKey;
 pub use hash::ByPage;
+pub use idle::watch;
 pub use links::{ExitId, ExitSite};
 
 /// Limits of the size of a chunk; the first holds the thunks.
@@ -112,6 +115,8 @@ struct Table {
     /// Live fragments of each page, by number.
     live: Vec<u16>,
     free: Vec<usize>,
+    /// Chunks whose memory may have been written since the host was given it back.
+    touched: Vec<bool>,
     /// Chunks that are full, oldest first.
     full: VecDeque<usize>,
     /// What waits for the end of its grace period, oldest first.
@@ -138,6 +143,9 @@ pub struct CodeSpace {
     directory: Directory,
     arena: Arc<Arena>,
     drops: AtomicU64,
+    trims: AtomicU64,
+    trimmed: AtomicU64,
+    bell: Arc<Bell>,
     /// Virtual pages that links between pages may lead into.
     linked: PageFilter,
     chunk_size: usize,
@@ -172,6 +180,7 @@ impl CodeSpace {
             used: Used::default(),
             live: Vec::new(),
             free: (1..=chunks).rev().collect(),
+            touched: vec![false; chunks + 1],
             full: VecDeque::new(),
             retired: VecDeque::new(),
             retiring_chunks: 0,
@@ -188,6 +197,9 @@ impl CodeSpace {
             directory: Directory::new(pages, &arena),
             arena,
             drops: AtomicU64::new(0),
+            trims: AtomicU64::new(0),
+            trimmed: AtomicU64::new(0),
+            bell: Arc::default(),
             linked: PageFilter::default(),
             chunk_size,
             reserve: (vcpus + 1).min(chunks / 3),
@@ -260,7 +272,12 @@ impl CodeSpace {
         }
         t.reclaim(&self.grace, &self.directory);
         let chunk = t.free.pop()?;
+        if let Some(touched) = t.touched.get_mut(chunk) {
+            *touched = true;
+        }
+        let taken = t.full.len();
         drop(t);
+        self.note_taken(taken);
         self.cache.prepare(chunk * self.chunk_size, self.chunk_size);
         // SAFETY: a chunk is free if nobody fills it and nobody has pointers into it: new, or after its grace period.
         let region = unsafe { self.cache.region(chunk * self.chunk_size, self.chunk_size) }?;
@@ -484,6 +501,12 @@ impl CodeSpace {
             }
         }
         cut
+    }
+}
+
+impl Drop for CodeSpace {
+    fn drop(&mut self) {
+        self.bell.end();
     }
 }
 

@@ -34,6 +34,11 @@ impl JitCpu {
         if drops != self.drops_seen {
             self.drops_seen = drops;
             self.contexts.clear_jumps();
+            let trims = self.code.trims();
+            if trims != self.trims_seen {
+                self.trims_seen = trims;
+                self.contexts.give_back();
+            }
         }
     }
 
