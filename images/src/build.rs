@@ -198,7 +198,7 @@ pub fn build(
     let (archive, lock) = match &options.locked {
         Some(lock) => {
             lock.check(options.suite(), options.request.variant.name(), &options.recipe_hash()?)?;
-            (archive_of(lock, &options.archive, cache)?, lock.clone())
+            (archive_of(&lock.sources, &options.archive, cache)?, lock.clone())
         }
         None => {
             let mut archive = Archive::open(&options.archive, cache, progress)?;
@@ -213,30 +213,28 @@ pub fn build(
     build.run(runner)
 }
 
-fn packages_of(lock: &Lock, locked: &[LockedPackage]) -> Result<Vec<Package>, LockError> {
-    locked.iter().map(|package| package.to_package(&lock.sources)).collect()
+fn packages_of(locked: &[LockedPackage], sources: &[LockedSource]) -> Result<Vec<Package>, LockError> {
+    locked.iter().map(|package| package.to_package(sources)).collect()
 }
 
-/// The archive that the packages of an image come from.
-fn archive_of(lock: &Lock, options: &ArchiveOptions, cache: &Cache) -> Result<Archive, BuildError> {
-    let sources = lock.sources.iter().map(LockedSource::to_source).collect::<Result<_, _>>()?;
+/// The archive of these sources of a lock.
+fn archive_of(sources: &[LockedSource], options: &ArchiveOptions, cache: &Cache) -> Result<Archive, BuildError> {
+    let sources = sources.iter().map(LockedSource::to_source).collect::<Result<_, _>>()?;
     Ok(Archive::of_known_packages(options, cache, sources)?)
 }
 
 /// The archive that the kernel of the build guest comes from.
 fn archive_of_tools(lock: &Lock, options: &ArchiveOptions, cache: &Cache) -> Result<Archive, BuildError> {
-    if lock.build_sources.is_empty() {
-        return archive_of(lock, options, cache);
+    let mut options = options.clone();
+    if !lock.build_sources.is_empty() {
+        // The mirrors that are named are those of another archive.
+        options.mirrors.clear();
     }
-    let sources = lock.build_sources.iter().map(LockedSource::to_source).collect::<Result<_, _>>()?;
-    // The mirrors that are named are those of another archive.
-    let options = ArchiveOptions { mirrors: Vec::new(), ..options.clone() };
-    Ok(Archive::of_known_packages(&options, cache, sources)?)
+    archive_of(lock.sources_of_build(), &options, cache)
 }
 
 fn read_tools(lock: &Lock, archive: &Archive, progress: &dyn Progress) -> Result<(GuestKernel, Vec<u8>), BuildError> {
-    let locked = lock.build_packages.iter().map(|package| package.to_package(lock.sources_of_build()));
-    let mut packages = locked.collect::<Result<Vec<_>, _>>()?;
+    let mut packages = packages_of(&lock.build_packages, lock.sources_of_build())?;
     let busybox = packages.pop().ok_or(LockError::Value { what: "no packages of the build guest".to_owned() })?;
     let kernel = kernel::read(archive, &packages, progress)?;
     Ok((kernel, kernel::busybox(archive, &busybox, progress)?))
@@ -278,7 +276,7 @@ pub fn boot(
     cache: &Cache,
     progress: &dyn Progress,
 ) -> Result<disk::Boot, BuildError> {
-    let archive = archive_of(lock, options, cache)?;
+    let archive = archive_of(&lock.sources, options, cache)?;
     let none = || LockError::Value { what: format!("no package with a boot loader of {}", lock.suite) };
     let package = lock.boot_package.as_ref().ok_or_else(none)?.to_package(&lock.sources)?;
     let loader = kernel::boot_loader(&archive, &package, progress)?;
@@ -347,7 +345,7 @@ impl Build<'_> {
 
     /// Fetches the packages, several at a time.
     fn fetch(&self) -> Result<Vec<(String, PathBuf)>, BuildError> {
-        let packages = packages_of(&self.lock, &self.lock.packages)?;
+        let packages = packages_of(&self.lock.packages, &self.lock.sources)?;
         let missing = packages.iter().filter(|package| !self.archive.has(package));
         let (count, size) = missing.fold((0, 0), |(count, size), package| (count + 1, size + package.size));
         let bytes = Bytes(self.progress);

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 pub(crate) use self::ext4::Ext4Options;
+pub(crate) use self::root::{INITTAB, MAX_INITTAB};
 use crate::cache::Sha256Sum;
 use crate::files::{self, Pending};
 use crate::tree::{Spool, Tree};

@@ -8,6 +8,7 @@ pub use path::{PathError, clean_path, show};
 pub use spool::{Content, Spool};
 
 use std::collections::BTreeMap;
+use std::io;
 
 /// Symbolic links that one path may lead through, as in Linux.
 const MAX_LINKS: usize = 40;
@@ -212,6 +213,19 @@ impl Tree {
             }
         }
         Some(at)
+    }
+
+    /// Appends `text` to the file at `path`, if there is one of at most `most` bytes; `spool` takes what it becomes.
+    ///
+    /// # Errors
+    /// A longer file, and what the spool refuses.
+    pub fn append(&mut self, path: &[u8], text: &str, most: u64, spool: &Spool) -> io::Result<()> {
+        let Some(inode) = self.get_mut(path) else { return Ok(()) };
+        if let Kind::File(content) = &inode.kind {
+            let whole = [content.bytes(most)?, text.as_bytes().to_vec()].concat();
+            inode.kind = Kind::File(spool.put(&whole)?);
+        }
+        Ok(())
     }
 
     /// As [`Tree::resolve`], following the last part too.

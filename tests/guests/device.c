@@ -31,12 +31,6 @@ static void take_irq(u64 vector, struct frame *f) {
     write_icc(iar, ICC_EOIR1);
     isb();
 }
-static void settle(void) {
-    dsb();
-    isb();
-    for (volatile int i = 0; i < 1000; i++) {
-    }
-}
 
 int main(void) {
     gic_init();

@@ -142,6 +142,12 @@ void spin_ms(u64 ms) {
     while (counter() < end) {
     }
 }
+void settle(void) {
+    dsb();
+    isb();
+    for (volatile int i = 0; i < 1000; i++) {
+    }
+}
 
 void gic_init(void) {
     mmio32(GICD) = 0;

@@ -111,6 +111,8 @@ void gic_enable(u64 cpu, u32 intid, u8 priority, int enabled); // SGI and PPI of
 u64 cpu_index(void);
 u64 counter(void);
 void spin_ms(u64 ms);
+// What was written to a device has had its effect on interrupts by then.
+void settle(void);
 
 // Page tables, 4K granule, 39-bit addresses: identity map of the low 4 GiB, RAM normal, the rest device.
 void mmu_on(void);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use images::cache::Sha256Sum;
 use tests::linux::{Shell, debian};
 use tests::pattern;
+use vmm::bench::taken::Taken;
 
 /// The guest's memory; no other mapping of the process has this size.
 const MEMORY: (&str, u64) = ("192M", 192 << 10);
@@ -31,19 +32,8 @@ struct Held {
 impl Held {
     fn by(process: u32) -> Held {
         let descriptors = fs::read_dir(format!("/proc/{process}/fd")).expect("it runs").count();
-        let smaps = fs::read_to_string(format!("/proc/{process}/smaps")).expect("it runs");
-        let number = |line: &str| line.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
-        let (mut memory, mut is_guest, mut found) = (0, false, false);
-        for line in smaps.lines() {
-            if line.starts_with("Size:") {
-                is_guest = number(line) == MEMORY.1;
-                found |= is_guest;
-            } else if line.starts_with("Rss:") && !is_guest {
-                memory += number(line);
-            }
-        }
-        assert!(found, "no mapping has the size of the guest's memory");
-        Held { descriptors, memory }
+        let taken = Taken::by("/proc".as_ref(), process, MEMORY.1).expect("it runs");
+        Held { descriptors, memory: taken.resident_beside() }
     }
 }
 

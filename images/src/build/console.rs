@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::format::{INITTAB, MAX_INITTAB};
 use crate::tree::{Inode, Kind, Spool, Tree};
 
 /// systemd waits for udev to announce a console before it starts a login there. This one waits for nobody.
@@ -10,11 +11,9 @@ const UDEV: &str = "lib/systemd/systemd-udevd";
 /// What makes systemd wait, and what it starts instead (systemd.generator(7)).
 const GENERATOR: &str = "etc/systemd/system-generators/systemd-getty-generator";
 const WANTED: &str = "etc/systemd/system/getty.target.wants/console-getty.service";
-/// sysvinit starts what stands here (inittab(5)).
-const INITTAB: &str = "etc/inittab";
+/// What stands in sysvinit's table is started.
 const RESPAWN: &str =
     "\n# A login on the console, whatever it is.\nco:2345:respawn:/sbin/getty -L console 115200 linux\n";
-const MAX_INITTAB: u64 = 1 << 20;
 
 /// Adds a login where there would be none.
 ///
@@ -27,15 +26,7 @@ pub(super) fn add_login(tree: &mut Tree, spool: &Spool, epoch: i64) -> io::Resul
             tree.insert(path.as_bytes(), Inode::new(Kind::Symlink(target.into_bytes()), 0o777, epoch));
         }
     }
-    if let Some(Kind::File(content)) = tree.get(INITTAB.as_bytes()).map(|inode| &inode.kind) {
-        let mut text = content.bytes(MAX_INITTAB)?;
-        text.extend(RESPAWN.as_bytes());
-        let table = Kind::File(spool.put(&text)?);
-        if let Some(inode) = tree.get_mut(INITTAB.as_bytes()) {
-            inode.kind = table;
-        }
-    }
-    Ok(())
+    tree.append(INITTAB.as_bytes(), RESPAWN, MAX_INITTAB, spool)
 }
 
 #[cfg(test)]

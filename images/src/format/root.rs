@@ -8,8 +8,11 @@ use crate::tree::{Inode, Kind, Spool, Tree};
 
 /// Programs that Linux and Debian's initrds start, and systemd where nothing else leads to it.
 const INITS: [&str; 4] = ["sbin/init", "etc/init", "bin/init", "lib/systemd/systemd"];
-/// The init of sysvinit has no way to grow a file system but a line of its own (inittab(5)).
-const INITTAB: &str = "etc/inittab";
+/// sysvinit's table of what it starts (inittab(5)).
+pub(crate) const INITTAB: &str = "etc/inittab";
+/// Longest table that is changed.
+pub(crate) const MAX_INITTAB: u64 = 1 << 20;
+/// The init of sysvinit has no way to grow a file system but a line of its own.
 const GROW: &str =
     "\n# The root grows with its disk.\ngr::bootwait:/sbin/resize2fs $(findmnt -n -o SOURCE /) >/dev/null 2>&1\n";
 
@@ -32,14 +35,7 @@ pub(super) fn complete(tree: &mut Tree, epoch: u64, spool: &Spool) -> io::Result
     if tree.get(b"etc/fstab").is_some() {
         return Ok(());
     }
-    if let Some(Kind::File(content)) = tree.get(INITTAB.as_bytes()).map(|inode| &inode.kind) {
-        const MOST: u64 = 1 << 20;
-        let text = [content.bytes(MOST)?, GROW.as_bytes().to_vec()].concat();
-        let grown = Kind::File(spool.put(&text)?);
-        if let Some(inode) = tree.get_mut(INITTAB.as_bytes()) {
-            inode.kind = grown;
-        }
-    }
+    tree.append(INITTAB.as_bytes(), GROW, MAX_INITTAB, spool)?;
     disk::add_fstab(tree, seconds, spool, |tree| file_system(tree, epoch, None).uuid)
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::root;
 use super::subject::Subject;
+use super::taken::Taken;
 use crate::exit::{Failure, explain};
 
 /// Memory of the guests.
@@ -39,42 +40,6 @@ pub struct Options {
     pub kernel: Option<std::path::PathBuf>,
     /// The Debian mirror; `None`: that of the host's apt.
     pub mirror: Option<String>,
-}
-
-/// KiB of one process.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Taken {
-    /// Proportional set size, all of it.
-    pub pss: u64,
-    /// ... of the mapping that is the guest's memory.
-    pub guest: u64,
-    /// Resident set size, all of it.
-    pub rss: u64,
-}
-
-impl Taken {
-    /// What `/proc/PID/smaps` says; `None` where no mapping is as large as the guest's memory.
-    fn of(maps: &str, memory_kib: u64) -> Option<Taken> {
-        let number = |line: &str| line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-        let (mut taken, mut size, mut found) = (Taken::default(), 0, false);
-        for line in maps.lines() {
-            if line.starts_with("Size:") {
-                size = number(line);
-                found |= size == memory_kib;
-            } else if line.starts_with("Rss:") {
-                taken.rss += number(line);
-            } else if line.starts_with("Pss:") {
-                taken.pss += number(line);
-                taken.guest += if size == memory_kib { number(line) } else { 0 };
-            }
-        }
-        found.then_some(taken)
-    }
-
-    /// What the machine takes beside the guest's memory, in MiB.
-    pub fn beside_mib(self) -> f64 {
-        self.pss.saturating_sub(self.guest) as f64 / 1024.0
-    }
 }
 
 /// One row: a machine with a number of vCPUs, and what it took in each run.
@@ -114,7 +79,7 @@ pub fn text(rows: &[Row]) -> String {
             row.subject,
             row.cpus,
             mib(taken.pss),
-            mib(taken.guest),
+            mib(taken.guest_pss),
             taken.beside_mib(),
             mib(taken.rss)
         );
@@ -125,8 +90,11 @@ pub fn text(rows: &[Row]) -> String {
 /// All that was measured.
 pub fn json(rows: &[Row]) -> Value {
     let row = |row: &Row| {
-        let runs: Vec<Value> =
-            row.runs.iter().map(|t| json!({ "pss_kib": t.pss, "guest_pss_kib": t.guest, "rss_kib": t.rss })).collect();
+        let runs: Vec<Value> = row
+            .runs
+            .iter()
+            .map(|t| json!({ "pss_kib": t.pss, "guest_pss_kib": t.guest_pss, "rss_kib": t.rss }))
+            .collect();
         json!({ "subject": row.subject, "cpus": row.cpus, "beside_guest_mib": row.median().beside_mib(), "runs": runs })
     };
     json!({ "memory_mib": MEMORY_MIB, "settle_seconds": SETTLE.as_secs(), "rows": rows.iter().map(row).collect::<Vec<_>>() })
@@ -155,7 +123,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Vec<Row>, Failu
                 progress.note(&format!("run {number}, {cpus} vCPU, {}: {:.1} MiB", row.subject, taken.beside_mib()));
                 row.runs.push(taken);
             }
-            row.runs.sort_by_key(|taken| taken.pss.saturating_sub(taken.guest));
+            row.runs.sort_by_key(|taken| taken.pss.saturating_sub(taken.guest_pss));
             rows.push(row);
         }
     }
@@ -205,7 +173,7 @@ fn one(subject: &Subject, guest: &DemoGuest, cpus: u16) -> Result<Taken, Failure
     prompt(&mut running)
         .ok_or_else(|| Failure::backend(format!("{} did not come to the guest's prompt", subject.name())))?;
     std::thread::sleep(SETTLE);
-    measure(&running.0, Path::new("/proc"))
+    Taken::by(Path::new("/proc"), running.0.id(), MEMORY_MIB << 10)
 }
 
 /// Waits for the prompt; goes on reading, so that the guest can go on writing.
@@ -224,32 +192,13 @@ fn prompt(running: &mut Running) -> Option<()> {
     found.recv_timeout(BOOT).ok()
 }
 
-fn measure(child: &Child, proc: &Path) -> Result<Taken, Failure> {
-    let path = proc.join(child.id().to_string()).join("smaps");
-    let maps = std::fs::read_to_string(&path).map_err(|e| Failure::backend(format!("{}: {e}", path.display())))?;
-    Taken::of(&maps, MEMORY_MIB << 10).ok_or_else(|| {
-        Failure::backend(format!("{} has no mapping of {MEMORY_MIB} MiB: the guest's memory", path.display()))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MAPS: &str = "55-56 r-xp 0 0 0 /vmm\nSize:   3000 kB\nRss:   2048 kB\nPss: 1024 kB\n\
-                        7f-80 rw-p 0 0 0 \nSize:   524288 kB\nRss:   8192 kB\nPss:  8000 kB\n";
-
-    #[test]
-    fn the_guests_memory_is_told_from_the_rest() {
-        let taken = Taken::of(MAPS, 524_288).expect("it is there");
-        assert_eq!((taken, taken.beside_mib()), (Taken { pss: 9024, guest: 8000, rss: 10240 }, 1.0));
-        assert_eq!(Taken::of(MAPS, 1 << 20), None);
-        assert_eq!(Taken::of("nonsense\nPss:\nSize: x\n", 524_288), None);
-    }
-
     #[test]
     fn the_median_is_shown() {
-        let taken = |pss| Taken { pss, guest: 1024, rss: pss };
+        let taken = |pss| Taken { pss, guest_pss: 1024, rss: pss, guest_rss: 0 };
         let row = Row { subject: "vmm".into(), cpus: 2, runs: vec![taken(2048), taken(3072), taken(99_000)] };
         let json = json(std::slice::from_ref(&row));
         assert_eq!(json["rows"][0]["beside_guest_mib"], 2.0);

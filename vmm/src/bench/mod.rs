@@ -8,6 +8,7 @@ pub mod scaling;
 pub mod start;
 pub mod subject;
 pub mod table;
+pub mod taken;
 
 use std::path::PathBuf;
 

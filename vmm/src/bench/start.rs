@@ -12,6 +12,7 @@ use images::progress::Progress;
 use serde_json::{Value, json};
 
 use super::root;
+use super::taken::Taken;
 use crate::exit::{Failure, explain};
 
 /// Memory of the guests.
@@ -189,23 +190,8 @@ fn one_start(options: &Options, guest: &Path) -> Result<(Duration, u64), Failure
         return Err(ended(&mut running));
     }
     let time = started.elapsed();
-    let maps = format!("/proc/{}/smaps", running.0.id());
-    let maps = std::fs::read_to_string(&maps).map_err(|e| Failure::backend(format!("{maps}: {e}")))?;
-    Ok((time, beside_guest(&maps)))
-}
-
-/// Resident KiB in `/proc/PID/smaps`, without the mapping that is as large as the guest's memory.
-fn beside_guest(maps: &str) -> u64 {
-    let number = |line: &str| line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-    let (mut size, mut sum) = (0, 0);
-    for line in maps.lines() {
-        if line.starts_with("Size:") {
-            size = number(line);
-        } else if line.starts_with("Rss:") && size != MEMORY_MIB << 10 {
-            sum += number(line);
-        }
-    }
-    sum
+    let taken = Taken::by("/proc".as_ref(), running.0.id(), MEMORY_MIB << 10)?;
+    Ok((time, taken.resident_beside()))
 }
 
 fn one_boot(options: &Options, kernel: &Path, initramfs: &Path) -> Result<Duration, Failure> {
@@ -222,15 +208,6 @@ fn one_boot(options: &Options, kernel: &Path, initramfs: &Path) -> Result<Durati
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_guests_memory_is_left_out() {
-        let maps = "55-56 r-xp 0 0 0 /vmm\nSize:   3000 kB\nRss:   2048 kB\nPss: 1 kB\n\
-                    7f-80 rw-p 0 0 0 \nSize:   131072 kB\nRss:   8192 kB\n\
-                    80-81 rw-p 0 0 0 \nSize:   132 kB\nRss:   12 kB\n";
-        assert_eq!(beside_guest(maps), 2060);
-        assert_eq!(beside_guest("nonsense\nRss:\nSize: x\n"), 0);
-    }
 
     #[test]
     fn the_median_decides() {

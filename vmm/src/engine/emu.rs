@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cpu::config::ID_AA64DFR0;
-use cpu::mmu::AccessKind;
 use cpu::{CpuConfig, Outside, VcpuState, VmShared};
 use serde_json::Value;
 
@@ -149,11 +148,8 @@ impl Vcpu for EmuVcpu {
 
     fn view(&mut self) -> Result<View, Failure> {
         let pe = self.runner.pe_mut();
-        let who = pe.privilege();
-        let place = pe.translate(pe.arch.pc, AccessKind::Execute, who).ok();
-        let mut word = [0; 4];
-        let is_there = place.is_some_and(|place| pe.vm.ram.read_bytes(place.pa, &mut word));
-        let (arch, instruction) = (&pe.arch, is_there.then(|| u32::from_le_bytes(word)));
+        let instruction = pe.instruction_at_pc();
+        let arch = &pe.arch;
         Ok(View { pc: arch.pc, pstate: arch.spsr(), sp: arch.sp, x: arch.x[..31].to_vec(), instruction })
     }
 

@@ -27,7 +27,7 @@ use self::board::{Board, UartInput};
 use self::boot::{Boot, BootSource};
 use self::psci::Power;
 use self::ram::GuestRam;
-use self::vcpus::{StopSink, Vcpus};
+use self::vcpus::{Seat, StopSink, Vcpus};
 use self::virtio::{Transport, VirtioConfig};
 use crate::console::SerialLine;
 use crate::engine::emu::has_pmu;
@@ -172,17 +172,23 @@ impl Machine {
         }
     }
 
-    /// Each vCPU stops at its places from now on, and at no others.
-    pub fn set_debug_points(&self, points: Vec<DebugPoints>) -> Result<(), Failure> {
+    /// [`Vcpus::each`] on a machine that may run: it goes on as before.
+    fn ask<T: Send + 'static>(&self, visit: impl Fn(usize, &mut Seat) -> T + Send + Sync + 'static) -> Vec<Option<T>> {
         let was_paused = self.is_paused();
-        let points = Arc::new(points);
-        let answers = self.vcpus.each(move |index, seat| match points.get(index) {
-            Some(points) => seat.vcpu.set_debug_points(points),
-            None => Ok(()),
-        });
+        let answers = self.vcpus.each(visit);
         if !was_paused {
             self.vcpus.resume();
         }
+        answers
+    }
+
+    /// Each vCPU stops at its places from now on, and at no others.
+    pub fn set_debug_points(&self, points: Vec<DebugPoints>) -> Result<(), Failure> {
+        let points = Arc::new(points);
+        let answers = self.ask(move |index, seat| match points.get(index) {
+            Some(points) => seat.vcpu.set_debug_points(points),
+            None => Ok(()),
+        });
         answers.into_iter().try_for_each(|answer| answer.unwrap_or_else(|| Err(no_answer())))
     }
 
@@ -197,11 +203,7 @@ impl Machine {
 
     /// A vCPU that a debugger stopped goes on when the machine runs.
     pub fn release(&self, vcpu: usize) {
-        let was_paused = self.is_paused();
-        self.vcpus.each(move |index, seat| seat.stopped &= index != vcpu);
-        if !was_paused {
-            self.vcpus.resume();
-        }
+        self.ask(move |index, seat| seat.stopped &= index != vcpu);
     }
 
     /// Number of vCPUs.
@@ -288,13 +290,9 @@ impl Machine {
 
     /// The registers of all vCPUs.
     pub fn register_report(&self) -> String {
-        let was_paused = self.is_paused();
-        let reports = self.vcpus.each(|index, seat| {
+        let reports = self.ask(|index, seat| {
             if seat.on { format!("vCPU {index}:\n{}", seat.vcpu.report()) } else { format!("vCPU {index}: off") }
         });
-        if !was_paused {
-            self.vcpus.resume();
-        }
         reports
             .into_iter()
             .map(|report| report.unwrap_or_else(|| "a vCPU does not stop".into()))
@@ -327,12 +325,8 @@ impl Machine {
 
     /// Counters of the whole run.
     pub fn stats(&self) -> Value {
-        let was_paused = self.is_paused();
         let counters: Vec<Value> =
-            self.vcpus.each(|_, seat| seat.vcpu.counters()).into_iter().map(Option::unwrap_or_default).collect();
-        if !was_paused {
-            self.vcpus.resume();
-        }
+            self.ask(|_, seat| seat.vcpu.counters()).into_iter().map(Option::unwrap_or_default).collect();
         let devices: serde_json::Map<String, Value> = self
             .board
             .bus

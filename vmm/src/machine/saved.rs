@@ -53,6 +53,10 @@ fn refused(error: &ContainerError) -> Failure {
     Failure::usage(explain(error))
 }
 
+fn failed(error: io::Error) -> Failure {
+    Failure::backend(format!("the saved machine cannot be written: {error}"))
+}
+
 impl Machine {
     fn shape(&self) -> Shape {
         Shape {
@@ -68,11 +72,10 @@ impl Machine {
         if !self.is_paused() {
             return Err(Failure::internal("a machine is paused before it is saved"));
         }
-        let failed = |e: io::Error| Failure::backend(format!("the saved machine cannot be written: {e}"));
         let mut writer = Writer::new(out).map_err(failed)?;
         writer.section("machine", &[&json(&self.shape())?]).map_err(failed)?;
         self.save_all_but_ram(&mut writer)?;
-        self.save_ram(&mut writer).map_err(failed)?;
+        self.save_range(&mut writer, self.ram.range(), false).map_err(failed)?;
         writer.finish().map(drop).map_err(failed)
     }
 
@@ -85,24 +88,22 @@ impl Machine {
                 self.engine
             ))
         })?;
-        let failed = |e: io::Error| Failure::backend(format!("the saved machine cannot be written: {e}"));
         let tracking = Tracking::start(log, &self.ram)?;
         let mut writer = Writer::new(out).map_err(failed)?;
         writer.section("machine", &[&json(&self.shape())?]).map_err(failed)?;
-        self.save_ram(&mut writer).map_err(failed)?;
+        self.save_range(&mut writer, self.ram.range(), false).map_err(failed)?;
         self.pause()?;
         self.save_all_but_ram(&mut writer)?;
         // After the devices: the kernel's ITS keeps its tables in RAM.
         let written = tracking.take()?;
         for range in &written {
-            self.save_range(&mut writer, range.clone()).map_err(failed)?;
+            self.save_range(&mut writer, range.clone(), true).map_err(failed)?;
         }
         writer.finish().map(drop).map_err(failed)?;
         Ok(written)
     }
 
     fn save_all_but_ram<W: Write>(&self, writer: &mut Writer<W>) -> Result<(), Failure> {
-        let failed = |e: io::Error| Failure::backend(format!("the saved machine cannot be written: {e}"));
         let vcpus = self.vcpus.each(|_, seat| {
             let on = seat.vcpu.is_on().unwrap_or(seat.on);
             seat.vcpu.save().map(|state| SavedVcpu { on, state })
@@ -120,24 +121,15 @@ impl Machine {
         writer.section("clock", &[&json(&clock)?]).map_err(failed)
     }
 
-    /// All bytes of a range, zeros too: they may have been something else.
-    fn save_range<W: Write>(&self, writer: &mut Writer<W>, range: Range<u64>) -> io::Result<()> {
+    /// The bytes of a range; pieces of zeros only if they may have been something else in what was written before.
+    fn save_range<W: Write>(&self, writer: &mut Writer<W>, range: Range<u64>, zeros: bool) -> io::Result<()> {
         let mut piece = vec![0u8; PIECE];
         for address in range.clone().step_by(PIECE) {
             let len = usize::try_from(range.end - address).map_or(PIECE, |left| left.min(PIECE));
             let piece = piece.get_mut(..len).unwrap_or_default();
             self.ram.memory().read_slice(piece, GuestAddress(address)).map_err(io::Error::other)?;
-            writer.section("ram", &[&address.to_le_bytes(), piece])?;
-        }
-        Ok(())
-    }
-
-    fn save_ram<W: Write>(&self, writer: &mut Writer<W>) -> io::Result<()> {
-        let mut piece = vec![0u8; PIECE];
-        for address in self.ram.range().step_by(PIECE) {
-            self.ram.memory().read_slice(&mut piece, GuestAddress(address)).map_err(io::Error::other)?;
-            if piece.iter().any(|&byte| byte != 0) {
-                writer.section("ram", &[&address.to_le_bytes(), &piece])?;
+            if zeros || piece.iter().any(|&byte| byte != 0) {
+                writer.section("ram", &[&address.to_le_bytes(), piece])?;
             }
         }
         Ok(())

@@ -383,6 +383,13 @@ impl Vcpu {
         Privilege { el1: self.arch.el != 0, pan: self.arch.pan != 0 }
     }
 
+    /// The word at PC by the current translation, if there is one in RAM: what a debugger shows. Nothing is raised.
+    pub fn instruction_at_pc(&mut self) -> Option<u32> {
+        let place = self.translate(self.arch.pc, AccessKind::Execute, self.privilege()).ok()?;
+        let mut word = [0; 4];
+        self.vm.ram.read_bytes(place.pa, &mut word).then(|| u32::from_le_bytes(word))
+    }
+
     /// The current ASID: TCR_EL1.A1 says in which TTBR, TCR_EL1.AS how wide.
     pub fn asid(&self) -> u16 {
         let tcr = self.arch.sys(Slot::TCR_EL1);

@@ -44,30 +44,22 @@ impl Bytes {
         } else {
             (m.disp % disp8_n == 0).then(|| i8::try_from(m.disp / disp8_n).ok()).flatten()
         };
-        let mode = if m.disp == 0 && base != 5 {
-            0
-        } else if let Some(d) = short {
-            (self.displacement, self.displacement_bits) = (u32::from(d.cast_unsigned()), 8);
-            0x40
-        } else {
-            (self.displacement, self.displacement_bits) = (m.disp.cast_unsigned(), 32);
-            0x80
-        };
-        // Written last, but `push` wants it in front of the displacement.
-        let mut put = |b: u8| {
-            self.head |= u64::from(b) << (self.bits & 63);
-            self.bits += 8;
+        let (mode, displacement, bits) = match short {
+            _ if m.disp == 0 && base != 5 => (0, 0, 0),
+            Some(d) => (0x40, u32::from(d.cast_unsigned()), 8),
+            None => (0x80, m.disp.cast_unsigned(), 32),
         };
         if let Some((index, scale)) = m.index {
             debug_assert!(index != Gpr::RSP && scale < 4);
-            put(mode | reg | 4);
-            put(scale << 6 | (index.0 & 7) << 3 | base);
+            self.push(mode | reg | 4);
+            self.push(scale << 6 | (index.0 & 7) << 3 | base);
         } else if base == 4 {
-            put(mode | reg | 4);
-            put(4 << 3 | base);
+            self.push(mode | reg | 4);
+            self.push(4 << 3 | base);
         } else {
-            put(mode | reg | base);
+            self.push(mode | reg | base);
         }
+        (self.displacement, self.displacement_bits) = (displacement, bits);
     }
 }
 

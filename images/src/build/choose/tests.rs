@@ -91,7 +91,7 @@ fn what_is_alive_may_not_be_withheld() {
     let package = lock.packages[0].to_package(&lock.sources).expect("a package");
     let cache = Cache::new(t.scratch.0.join("cache"));
     let options = archive_options(&t.server, &t.key, &t.scratch, "one");
-    let error = super::super::archive_of(&lock, &options, &cache).expect("opens").fetch(&package, &Silent);
+    let error = super::super::archive_of(&lock.sources, &options, &cache).expect("opens").fetch(&package, &Silent);
     let said = error.expect_err("it is gone").to_string();
     assert!(said.contains("one-updates lists base 2, but") && said.contains("--no-updates"), "{said}");
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Advice, fadvise};
 
 use super::super::subject::Rated;
+use super::Removed;
 
 /// Bytes of a block, and blocks: those of the guests' dd.
 const BLOCK: usize = 1 << 20;
@@ -18,13 +19,7 @@ const BLOCKS: u32 = 1000;
 /// # Errors
 /// What the host says.
 pub fn dd(path: &Path) -> io::Result<Vec<Rated>> {
-    let result = write_and_read(path);
-    // Nothing more can be done about a file that does not go.
-    let _ = std::fs::remove_file(path);
-    result
-}
-
-fn write_and_read(path: &Path) -> io::Result<Vec<Rated>> {
+    let _file = Removed(path.to_owned());
     let mut block = vec![0; BLOCK];
     let mut file = File::create(path)?;
     let begin = Instant::now();

@@ -6,13 +6,10 @@
 
 use std::sync::Arc;
 
-use cpu::mmu::AccessKind;
 use cpu::{Outside, VcpuState};
-use vm_memory::{Bytes, GuestAddress};
 
 use super::host::KvmVm;
 use super::state::Registers;
-use crate::machine::ram::GuestRam;
 
 /// Exception classes of Instruction Aborts: the instruction could not be fetched.
 const INSTRUCTION_ABORTS: [u64; 2] = [0x20, 0x21];
@@ -22,7 +19,6 @@ const UNKNOWN: u64 = 0;
 /// The emulated processing element of one vCPU.
 pub(super) struct Assistant {
     pe: Box<cpu::Vcpu>,
-    ram: GuestRam,
 }
 
 impl Assistant {
@@ -31,7 +27,7 @@ impl Assistant {
         let mut config = cpu::CpuConfig::max();
         config.midr = midr;
         let shared = vm.helper(config).map_err(|e| e.message)?;
-        Ok(Assistant { pe: cpu::Vcpu::new(index, shared, outside), ram: vm.setup.ram.clone() })
+        Ok(Assistant { pe: cpu::Vcpu::new(index, shared, outside) })
     }
 
     /// The instruction at the vCPU's PC by the guest's own tables, for messages; nothing if there is none in RAM.
@@ -42,9 +38,7 @@ impl Assistant {
     /// The word at the vCPU's PC by the guest's own tables.
     pub(super) fn fetch(&mut self, state: &VcpuState) -> Option<u32> {
         self.pe.load(state).ok()?;
-        let who = self.pe.privilege();
-        let place = self.pe.translate(state.pc, AccessKind::Execute, who).ok()?;
-        self.ram.memory().read_obj(GuestAddress(place.pa)).ok().map(u32::from_le)
+        self.pe.instruction_at_pc()
     }
 
     /// Executes the instruction at the vCPU's PC, which accessed `address`.
