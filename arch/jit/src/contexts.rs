@@ -35,7 +35,7 @@ struct El0 {
 /// Most pages of the EL1 context that are remembered one by one; with more, a change of the address space drops them all.
 pub const LOCAL_LIMIT: usize = 256;
 
-/// Pages of the EL1 context whose translations depend on the address space (not global). Generated code makes it name one, if it was empty, for slots that it fills.
+/// Pages of the EL1 context whose translations depend on the address space (not global). Generated code names those that it gets from the second level.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Local {

@@ -118,8 +118,6 @@ pub const CONSTANTS: i32 = hot(offset_of!(Hot, constants));
 pub const SECOND: i32 = hot(offset_of!(Hot, second));
 /// Count of pages of the EL1 context that belong to the address space; behind it the pages.
 pub const LOCAL: i32 = hot(offset_of!(Hot, local));
-/// A [`Slot`]: a page on its way from the second-level TLB to a slot.
-pub const PASSING: i32 = hot(offset_of!(Hot, passing));
 /// Count of the accesses that missed their slot.
 pub const SLOT_MISSES: i32 = hot(offset_of!(Hot, slot_misses));
 /// Count of those that the second-level TLB knew.
@@ -162,6 +160,12 @@ pub const VICTIM_MASK: i32 = ((crate::tlb::VICTIMS - 1) << 2) as i32;
 /// Victim cache in a context.
 pub const CTX_VICTIMS: i32 = offset_of!(Context, victims) as i32;
 
+/// log2 of the size of an entry of the first-level table.
+pub const ENTRY_SHIFT: u8 = size_of::<Slot>().trailing_zeros() as u8;
+/// An address shifted right by this and masked by [`L1_MASK`] is the offset of its entry in the first-level table.
+pub const PAGE_TO_ENTRY: u8 = 12 - ENTRY_SHIFT;
+/// See [`PAGE_TO_ENTRY`].
+pub const L1_MASK: i32 = (crate::tlb::L1_ENTRIES as i32 - 1) << ENTRY_SHIFT;
 /// First-level table in a context.
 pub const CTX_PAGES: i32 = offset_of!(Context, pages) as i32;
 /// Which entries of the first-level table were filled.

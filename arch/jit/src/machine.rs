@@ -192,8 +192,6 @@ pub struct Hot {
     pub second: *mut second::Set,
     /// What of the EL1 context leaves with the address space.
     pub local: Local,
-    /// A page on its way from the second-level TLB to a slot.
-    pub passing: Slot,
     /// Indirect branches that the victim cache knew.
     pub victim_hits: u64,
     /// Accesses that missed their slot.
@@ -298,7 +296,6 @@ impl JitCpu {
             constants: crate::constants::Table::new(),
             second: second.table(),
             local: Local { count: 0, pages: [0; LOCAL_LIMIT] },
-            passing: empty,
             victim_hits: 0,
             slot_misses: 0,
             second_hits: 0,

@@ -68,6 +68,7 @@ optimisations! {
     SlotBuckets "slot-buckets" "TLB maintenance of a page finds the slots that may hold it by the page.";
     RevivedCode "revived-code" "Code of a page that was changed is used again where the guest's words are the same.";
     IdleTrim "idle-trim" "While the machine idles all but the newest code goes, and its memory back to the host.";
+    InlineProbes "inline-probes" "Most access sites look into the first-level table in line (off: all have slots).";
     HugePages "huge-pages" "Code and translation tables lie in huge pages of the host.";
 }
 

@@ -3,14 +3,15 @@
 use std::mem::offset_of;
 
 use crate::asm::{Alu, Asm, AsmError, Cc, Gpr, Label, Mem, Shift, Sz, VLen, Xmm, ops};
+use crate::contexts::LOCAL_LIMIT;
 use crate::env;
 use crate::exceptions;
 use crate::host::HostFeatures;
 use crate::second;
 use crate::t1::flags::from_nzcv;
-use crate::t1::mem::MISS_TAIL;
+use crate::t1::mem::{MISS_TAIL, NO_SLOT};
 use crate::t1::regs::{CTX, ENV, PINNED, home, home_v, pinned_v};
-use crate::tlb::{BUCKET_BITS, BUCKET_FULL, BUCKET_SHIFT, EMPTY_PAGE, FILLED_LIMIT, L1_ENTRIES, Slot};
+use crate::tlb::{BUCKET_BITS, BUCKET_FULL, BUCKET_SHIFT, EMPTY_PAGE, FILLED_LIMIT};
 
 /// Why generated code returned to the dispatcher.
 pub mod reason {
@@ -296,9 +297,6 @@ fn call_with_value(a: &mut Asm, helper: u64, host: HostFeatures) {
     a.ret();
 }
 
-/// log2 of the size of an entry of the first-level table.
-const ENTRY_SHIFT: u8 = size_of::<Slot>().trailing_zeros() as u8;
-
 /// In `hot.tmp[3]`: the missed access is a store.
 pub const HOW_WRITE: u64 = 1;
 /// In `hot.tmp[3]`: it has EL0's rights.
@@ -325,8 +323,8 @@ fn miss(a: &mut Asm, m: &Miss, helpers: &Helpers, host: HostFeatures, leave: Lab
     // RAX = the entry, RCX = offset from its page.
     let probe = a.here();
     a.mov(Sz::D, rax, rcx);
-    a.shift_imm(Shift::Shr, Sz::D, rax, 12 - ENTRY_SHIFT);
-    a.alu_imm(Alu::And, Sz::D, rax, (L1_ENTRIES as i32 - 1) << ENTRY_SHIFT);
+    a.shift_imm(Shift::Shr, Sz::D, rax, env::PAGE_TO_ENTRY);
+    a.alu_imm(Alu::And, Sz::D, rax, env::L1_MASK);
     a.alu(Alu::Add, Sz::Q, rax, Mem::b(ENV, if m.el0 { env::CTX_EL0 } else { env::CTX_EL1 }));
     a.alu(Alu::Sub, Sz::Q, rcx, tag);
     a.alu_imm(Alu::Cmp, Sz::Q, rcx, 4095);
@@ -335,6 +333,10 @@ fn miss(a: &mut Asm, m: &Miss, helpers: &Helpers, host: HostFeatures, leave: Lab
     a.alu(Alu::Add, Sz::D, rcx, rdx);
     a.test_imm(Sz::D, rcx, 0x1000);
     a.jcc(Cc::Ne, crossing);
+    let slotless = a.label();
+    const _: () = assert!(NO_SLOT == 1 << 31);
+    a.test(Sz::D, rdx, rdx);
+    a.jcc(Cc::S, slotless);
     // The half of the entry becomes that of the slot. No access site keeps anything in XMM0 and XMM1: the helper would lose it.
     a.shift_imm(Shift::Shr, Sz::D, rdx, 8);
     a.vload(Xmm(0), tag);
@@ -360,15 +362,21 @@ fn miss(a: &mut Asm, m: &Miss, helpers: &Helpers, host: HostFeatures, leave: Lab
     a.inc_dec(false, Sz::B, Mem::bi(ENV, rcx, 0, counts));
     a.shift_imm(Shift::Shl, Sz::D, rcx, BUCKET_SHIFT);
     a.alu(Alu::Add, Sz::D, rcx, rax);
-    a.shift_imm(Shift::Shr, Sz::D, rdx, ENTRY_SHIFT);
+    a.shift_imm(Shift::Shr, Sz::D, rdx, env::ENTRY_SHIFT);
     a.store(Sz::H, Mem::bi(ENV, rcx, 1, names), rdx);
     a.bind(named);
     a.vsti(ops::VPEXTRQ, VLen::L128, rdx, Xmm(0), 1);
-    a.pop(rax);
-    if m.group {
-        a.clc();
-    }
-    a.ret();
+    let answer = |a: &mut Asm| {
+        a.pop(rax);
+        if m.group {
+            a.clc();
+        }
+        a.ret();
+    };
+    answer(a);
+    a.bind(slotless);
+    a.load(Sz::Q, rdx, Mem::b(rax, env::CTX_PAGES + half + env::PAGE_TO_ADDEND));
+    answer(a);
 
     let slow_popped = a.label();
     a.bind(second);
@@ -443,9 +451,6 @@ fn miss(a: &mut Asm, m: &Miss, helpers: &Helpers, host: HostFeatures, leave: Lab
 }
 
 /// Move a page from the second level into the first, as `JitCpu::fill` enters it. RDI = page, RSI = context plus the offset of the entry; RAX, RCX, RDX and XMM0 are used.
-///
-/// Pages of EL1 that belong to an address space go to the slot only, by way of `Hot::passing`, which RSI stands for then: they would have to be taken out of the
-/// first level again at the next change of the address space.
 fn probe_second(a: &mut Asm, write: bool, el0: bool, slow: Label) {
     let (rax, rcx, rsi, rdi) = (Gpr::RAX, Gpr::RCX, Gpr::RSI, Gpr::RDI);
     let (read_only, entered, done, pan_set) = (a.label(), a.label(), a.label(), a.label());
@@ -480,17 +485,7 @@ fn probe_second(a: &mut Asm, write: bool, el0: bool, slow: Label) {
         }
     }
     a.bind(found);
-    let noted = a.label();
-    if !el0 {
-        let high = a.label();
-        a.bit_imm(4, Sz::Q, rdi, 55);
-        a.jcc(Cc::B, high);
-        a.lea(Sz::Q, rsi, Mem::b(ENV, env::PASSING - env::CTX_PAGES));
-        a.jmp(noted);
-        a.bind(high);
-    }
     note_filled(a, el0);
-    a.bind(noted);
     a.mov(Sz::D, rcx, rax);
     a.alu_imm(Alu::And, Sz::Q, rax, -4096);
     a.test_imm(Sz::B, rcx, second::WRITABLE as i32);
@@ -514,20 +509,21 @@ fn probe_second(a: &mut Asm, write: bool, el0: bool, slow: Label) {
     if el0 {
         return;
     }
-    // In the lower half: slots are emptied when the address space changes if there is any such page, and when PAN is set if it was made without.
+    // In the lower half, where a page may belong to the address space: it leaves with it, and when PAN is set if it was made without.
     a.bit_imm(4, Sz::Q, rdi, 55);
     a.jcc(Cc::B, done);
     a.alu_imm(Alu::Cmp, Sz::B, Mem::b(ENV, env::PAN), 0);
     a.jcc(Cc::Ne, pan_set);
     a.store_imm(Sz::B, Mem::b(ENV, env::PAN_OPEN), 1);
     a.bind(pan_set);
-    a.alu_imm(Alu::Cmp, Sz::D, Mem::b(ENV, env::LOCAL), 0);
-    a.jcc(Cc::Ne, done);
+    a.load(Sz::D, rcx, Mem::b(ENV, env::LOCAL));
+    a.alu_imm(Alu::Cmp, Sz::D, rcx, LOCAL_LIMIT as i32);
+    a.jcc(Cc::Ae, done);
     a.mov(Sz::Q, rax, rdi);
     a.shift_imm(Shift::Shl, Sz::Q, rax, 8);
     a.shift_imm(Shift::Shr, Sz::Q, rax, 8);
-    a.store(Sz::Q, Mem::b(ENV, env::LOCAL + 8), rax);
-    a.store_imm(Sz::Q, Mem::b(ENV, env::LOCAL), 1);
+    a.store(Sz::Q, Mem::bi(ENV, rcx, 3, env::LOCAL + 8), rax);
+    a.inc_dec(false, Sz::Q, Mem::b(ENV, env::LOCAL));
     a.bind(done);
 }
 

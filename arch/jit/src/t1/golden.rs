@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Formatter, Instruction, IntelFormatter};
 
 use super::builder::{Ids, Mode};
+use super::mem::NO_SLOT;
 use super::regs::{PINNED, SP, pinned_v};
 use super::{Request, Translator};
 use crate::Optimisations;
@@ -289,6 +290,12 @@ fn readable(text: &str, i: &Instruction) -> String {
         let index = if i.memory_index() == iced_x86::Register::None { "" } else { "+index" };
         text.replace_range(start..=end, &format!("[{}{index}]", environment(i32::try_from(at).unwrap_or(0))));
     }
+    let entry = i.memory_displacement64().wrapping_sub(env::CTX_PAGES as u64);
+    if i.memory_base() == iced_x86::Register::R14 && entry < 32 && entry.is_multiple_of(8) {
+        let (start, end) = (text.find('[').unwrap_or(0), text.find(']').unwrap_or(text.len()));
+        let field = ["rpage", "raddend", "wpage", "waddend"][entry as usize / 8];
+        text.replace_range(start..=end, &format!("[page+rdx.{field}]"));
+    }
     text
 }
 
@@ -364,7 +371,8 @@ fn listing(mode: Mode, code: &[(u32, &str)]) -> String {
         let next = decoded.get(n + 1).copied().unwrap_or_default();
         if is_miss(&next, names.get(&next.near_branch_target()).copied().unwrap_or("")) {
             let info = i.immediate32();
-            text = format!("mov edx,slot{}/{}bytes", info >> 13, (info & 0xff) + 1);
+            let slot = if info & NO_SLOT == 0 { format!("slot{}", info >> 13) } else { "page".to_owned() };
+            text = format!("mov edx,{slot}/{}bytes", (info & 0xff) + 1);
         }
         if !text.starts_with("nop") && text != "xchg ax,ax" {
             let _ = writeln!(out, "    {}", readable(&text, i));

@@ -11,14 +11,12 @@
 use isa::insn::{AddrMode, BitfieldOp, DataOp2, Insn};
 
 use crate::asm::{Alu, Cc, Gpr, Label, Mem, Section, Sz};
-use crate::env;
 use crate::optimisations::Optimisation;
 
 use super::analysis::direct_branch;
 use super::builder::Builder;
 use super::flags::Flags;
-use super::mem::{info_word, slot_at};
-use super::regs::{ENV, SP, ZR, or_sp};
+use super::regs::{SP, ZR, or_sp};
 
 /// Most bytes from the lowest to the highest that a group accesses.
 const SPAN: i64 = 256;
@@ -268,8 +266,6 @@ impl Builder<'_> {
             d.flags = flags;
         }
         let el0 = !self.mode.el1;
-        let number = self.slot(el0);
-        let slot = slot_at(el0, number);
         let n = self.r(base, Gpr::RAX);
         if base == SP && !self.sp_aligned {
             self.a.test_imm(Sz::B, n, 15);
@@ -282,19 +278,20 @@ impl Builder<'_> {
         } else {
             self.a.lea(Sz::Q, Gpr::RCX, Mem::b(n, low));
         }
-        let page = if g.write { env::SLOT_WPAGE } else { env::SLOT_RPAGE };
-        self.a.alu(Alu::Sub, Sz::Q, Gpr::RCX, Mem::b(ENV, slot + page));
+        let span = u32::try_from(g.span).unwrap_or(1);
+        let ([tag, addend], info) = self.translation(el0, g.write, span);
+        self.a.alu(Alu::Sub, Sz::Q, Gpr::RCX, tag);
         self.a.alu_imm(Alu::Cmp, Sz::Q, Gpr::RCX, i32::try_from(4096 - g.span).unwrap_or(0));
         let miss = self.a.label();
         self.a.jcc(Cc::A, miss);
-        self.a.load(Sz::Q, Gpr::RDX, Mem::b(ENV, slot + page + env::PAGE_TO_ADDEND));
+        self.a.load(Sz::Q, Gpr::RDX, addend);
         let back = self.a.here();
         self.a.lea(Sz::Q, Gpr::RDX, Mem::bi(n, Gpr::RDX, 0, 0));
 
         let old = self.a.switch(Section::Cold);
         self.a.bind(miss);
         self.a.lea(Sz::Q, Gpr::RCX, Mem::b(n, low));
-        self.a.mov_imm(Gpr::RDX, u64::from(info_word(u32::try_from(g.span).unwrap_or(1), number)));
+        self.a.mov_imm(Gpr::RDX, u64::from(info));
         let thunk = if g.write { self.thunks.miss_write_group } else { self.thunks.miss_read_group };
         self.a.call_abs(thunk[usize::from(!el0)]);
         self.a.jcc(Cc::Ae, back);

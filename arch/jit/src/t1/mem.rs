@@ -1,16 +1,21 @@
-//! Guest memory access: the inline check of a per-site slot ("L0 TLB"), and its cold path.
+//! Guest memory access: the inline check of the page, and its cold path.
 //!
-//! A slot holds the page that its site accessed last, once for reads and once for writes, and the distance from guest virtual to host address. The hot path is
+//! Most sites look into the first-level table of their context: `lea; rorx; and; sub [entry.page]; cmp 4096-size; ja cold; mov addend; access`. Those that wait for
+//! their own address, as a list is followed, have a *slot* ("L0 TLB"), and so have accesses of EL1 with EL0's rights. A slot holds the page that its site accessed last,
+//! once for reads and once for writes, and the distance from guest virtual to host address. Its hot path is
 //! `lea; sub [slot.page]; cmp 4096-size; ja cold; mov addend; access`: neither the compare nor the addend is on the address path of the access.
-//! The unsigned compare tests the page and that the access stays inside it. The cold path probes the first-level table of the context, then
-//! calls the walker, refills the slot and tries again, or has the instruction executed by the interpreter (device, page crossing, fault).
+//! The unsigned compare tests the page and that the access stays inside it. The cold path probes the first-level table of the context and the
+//! second-level one, then calls the walker, refills the slot and tries again, or has the instruction executed by the interpreter (device, page crossing, fault).
+
+use isa::insn::{AddrMode, Insn, Size};
 
 use crate::asm::{Alu, Cc, Gpr, Label, Mem, Section, Sz};
 use crate::env;
 use crate::optimisations::Optimisation;
 
+use super::analysis::direct_branch;
 use super::builder::Builder;
-use super::regs::{ENV, SP, or_sp};
+use super::regs::{CTX, ENV, SP, or_sp};
 
 /// One access of a load or store.
 #[derive(Clone, Copy, Debug)]
@@ -37,10 +42,14 @@ impl Access {
 
 /// What the thunk of a missed access needs to know, in one word: bytes less one (bits 7:0), byte offset of the slot in its table (bits 31:8).
 /// Bits 12:8 are zero, as slots have 32 bytes: the thunk adds the word to an offset in a page and sees at bit 12 whether the access leaves it.
+/// [`NO_SLOT`] instead of a slot: the site has none.
 #[must_use]
 pub fn info_word(bytes: u32, slot: u32) -> u32 {
     bytes.wrapping_sub(1) & 0xff | (slot * env::SLOT_BYTES) << 8
 }
+
+/// In an [`info_word`]: the site looks into the first-level table itself, so there is no slot to be filled.
+pub const NO_SLOT: u32 = 1 << 31;
 
 impl Builder<'_> {
     /// Bind the place where a missed access starts again. Call after [`Builder::begin`], before the address is computed.
@@ -85,8 +94,6 @@ impl Builder<'_> {
     /// Check an access at host register `base` (pinned, or RAX) plus `disp`; see [`Builder::access_at`].
     pub fn check(&mut self, base: Gpr, disp: i32, access: &Access) -> Mem {
         let el0 = access.unpriv || !self.mode.el1;
-        let number = self.slot(el0);
-        let slot = slot_at(el0, number);
         let va = |b: &mut Self| {
             if disp == 0 {
                 b.a.mov(Sz::Q, Gpr::RCX, base);
@@ -101,12 +108,12 @@ impl Builder<'_> {
             self.a.test_imm(Sz::B, Gpr::RCX, i32::try_from(align - 1).unwrap_or(63));
             self.a.jcc(Cc::Ne, odd);
         }
-        let page = if access.write { env::SLOT_WPAGE } else { env::SLOT_RPAGE };
-        self.a.alu(Alu::Sub, Sz::Q, Gpr::RCX, Mem::b(ENV, slot + page));
+        let ([tag, addend], info) = self.translation(el0, access.write, access.size);
+        self.a.alu(Alu::Sub, Sz::Q, Gpr::RCX, tag);
         self.a.alu_imm(Alu::Cmp, Sz::Q, Gpr::RCX, 4096 - i32::try_from(access.size).unwrap_or(64));
         let cold = self.a.label();
         self.a.jcc(Cc::A, cold);
-        self.a.load(Sz::Q, Gpr::RDX, Mem::b(ENV, slot + page + env::PAGE_TO_ADDEND));
+        self.a.load(Sz::Q, Gpr::RDX, addend);
 
         let resume = self.resume_label();
         // With the addend in RDX the access can go on; but storing the flags takes RAX, in which the base may be.
@@ -115,7 +122,7 @@ impl Builder<'_> {
         self.a.bind(cold);
         va(self);
         self.cold_store_flags();
-        self.a.mov_imm(Gpr::RDX, u64::from(info_word(access.size, number)));
+        self.a.mov_imm(Gpr::RDX, u64::from(info));
         let miss = if access.write { self.thunks.miss_write } else { self.thunks.miss_read };
         self.a.call_abs(miss[usize::from(!el0)]);
         // The thunk returns here with the addend; behind `MISS_TAIL` bytes if the interpreter has done the instruction.
@@ -133,6 +140,38 @@ impl Builder<'_> {
         let l = self.a.here();
         self.retry = Some(l);
         l
+    }
+
+    /// Tag and addend by which the address in RCX is translated, and the [`info_word`] for an access of `bytes`. Uses RDX.
+    pub fn translation(&mut self, el0: bool, write: bool, bytes: u32) -> ([Mem; 2], u32) {
+        let half = if write { env::SLOT_WPAGE } else { env::SLOT_RPAGE };
+        if !self.probes(el0) {
+            let number = self.slot(el0);
+            let slot = slot_at(el0, number) + half;
+            return ([slot, slot + env::PAGE_TO_ADDEND].map(|at| Mem::b(ENV, at)), info_word(bytes, number));
+        }
+        self.a.rorx(Sz::D, Gpr::RDX, Gpr::RCX, env::PAGE_TO_ENTRY);
+        self.a.alu_imm(Alu::And, Sz::D, Gpr::RDX, env::L1_MASK);
+        let entry = env::CTX_PAGES + half;
+        let at = [entry, entry + env::PAGE_TO_ADDEND].map(|at| Mem::bi(CTX, Gpr::RDX, 0, at));
+        (at, info_word(bytes, 0) | NO_SLOT)
+    }
+
+    /// True if the current site looks its page up in the first-level table of the current context. That has more to do than the comparison with a slot, and on the path
+    /// of the address; but few sites stay on one page for long, and each change of it is a branch that the host did not foresee.
+    fn probes(&self, el0: bool) -> bool {
+        el0 != self.mode.el1 && self.optimise.has(Optimisation::InlineProbes) && !self.chases()
+    }
+
+    /// True if the current instruction is a load by which a loop follows pointers: it waits for the loads before it.
+    fn chases(&self) -> bool {
+        let Some(&Insn::LoadImm { size: Size::X, rt, rn, mode: AddrMode::Offset, .. }) = self.insns.get(self.i) else {
+            return false;
+        };
+        let back = |insn: &Insn, at: usize| {
+            direct_branch(insn).is_some_and(|(offset, _)| at as i64 + offset / 4 <= self.i as i64)
+        };
+        rt == rn && self.insns.iter().enumerate().skip(self.i).any(|(at, insn)| back(insn, at))
     }
 
     /// The number of the current site's slot.
