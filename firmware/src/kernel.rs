@@ -46,8 +46,10 @@ pub struct Kernel {
     pub wrapping: Vec<&'static str>,
     /// What the headers say.
     pub layout: Layout,
-    /// The unwrapped file.
+    /// The unwrapped file, without what was not read.
     pub bytes: Vec<u8>,
+    /// Bytes of the file behind `bytes` that were not read, see [`parse_image_head`].
+    pub unread: u64,
 }
 
 /// What a kernel's own headers say about where it wants to be.
@@ -66,6 +68,8 @@ pub struct Load<'a> {
     pub address: u64,
     /// The bytes.
     pub bytes: &'a [u8],
+    /// Number of bytes that follow in the file, where `bytes` end in it.
+    pub unread: u64,
     /// Number of zero bytes that follow them (BSS). Memory of a fresh machine is zero already; a reset needs it.
     pub zeros: u64,
 }
@@ -85,7 +89,8 @@ impl Kernel {
             Layout::Image(header) => vec![Load {
                 address: placement.kernel.start,
                 bytes: &self.bytes,
-                zeros: header.image_size.saturating_sub(self.bytes.len() as u64),
+                unread: self.unread,
+                zeros: header.image_size.saturating_sub(self.bytes.len() as u64 + self.unread),
             }],
             Layout::Elf(program) => program.loads(&self.bytes, placement.elf_slide),
         }
@@ -116,8 +121,19 @@ pub fn parse_kernel(bytes: Vec<u8>, limits: &Limits) -> Result<Kernel, KernelErr
                 continue;
             }
         };
-        return Ok(Kernel { wrapping, layout, bytes });
+        return Ok(Kernel { wrapping, layout, bytes, unread: 0 });
     }
+}
+
+/// The `Image` of which `head` are the first bytes of `length`: so it need not be read before it is known where it goes. `None`: something else, or something
+/// wrong with it, which only [`parse_kernel`] of the whole can tell.
+pub fn parse_image_head(head: Vec<u8>, length: u64, limits: &Limits) -> Option<Kernel> {
+    let unread = length.checked_sub(head.len() as u64)?;
+    if length > limits.max_size || sniff(&head) != Format::Image {
+        return None;
+    }
+    let header = ImageHeader::parse_head(&head, length).ok()?;
+    Some(Kernel { wrapping: Vec::new(), layout: Layout::Image(header), bytes: head, unread })
 }
 
 fn check_size(bytes: &[u8], limits: &Limits) -> Result<(), KernelError> {

@@ -18,5 +18,5 @@ pub mod place;
 pub use fdt::{BoardDescription, FdtError, FdtPatch, build_fdt, patch_fdt};
 pub use file::{FileError, read_file};
 pub use initrd::{InitrdError, check_initrd};
-pub use kernel::{Kernel, KernelError, KernelKind, Limits, parse_kernel};
+pub use kernel::{Kernel, KernelError, KernelKind, Limits, parse_image_head, parse_kernel};
 pub use place::{Placement, PlacementError, place};

@@ -110,6 +110,7 @@ impl ElfProgram {
     /// The pieces of the program, moved by `slide`.
     pub(super) fn loads<'a>(&self, bytes: &'a [u8], slide: u64) -> Vec<Load<'a>> {
         let load = |segment: &ElfSegment| Load {
+            unread: 0,
             address: segment.physical_address.wrapping_add(slide),
             bytes: bytes.get(segment.offset..segment.offset + segment.file_size).unwrap_or_default(),
             zeros: segment.memory_size - segment.file_size as u64,

@@ -47,7 +47,11 @@ impl ImageHeader {
     /// [`KernelError::Truncated`] when the header or a section that its PE table names is cut off,
     /// [`KernelError::BigEndian`] for a big-endian kernel, [`KernelError::BadImageHeader`] for impossible numbers.
     pub fn parse(bytes: &[u8]) -> Result<ImageHeader, KernelError> {
-        let size = bytes.len() as u64;
+        ImageHeader::parse_head(bytes, bytes.len() as u64)
+    }
+
+    /// As [`ImageHeader::parse`], for an `Image` of `size` bytes of which `bytes` are the first.
+    pub(super) fn parse_head(bytes: &[u8], size: u64) -> Result<ImageHeader, KernelError> {
         let short = KernelError::Truncated { what: "arm64 Image", size, expected: HEADER_SIZE as u64 };
         let (Some(text_offset), Some(image_size), Some(flags)) = (le64(bytes, 8), le64(bytes, 16), le64(bytes, 24))
         else {

@@ -132,6 +132,21 @@ fn a_raw_image_keeps_its_bytes_and_header() {
 }
 
 #[test]
+fn an_image_is_known_by_its_head() {
+    let bytes = image(0x3000, 0, 0x8000);
+    let whole = parse(&bytes).expect("an Image");
+    let head = |n: usize, length: u64| parse_image_head(bytes[..n].to_vec(), length, &Limits::default());
+    for n in [64, 0x1000, bytes.len()] {
+        let kernel = head(n, 0x3000).expect("an Image");
+        assert_eq!((kernel.layout, kernel.unread), (whole.layout.clone(), 0x3000 - n as u64));
+    }
+    assert!(head(63, 0x3000).is_none() && head(0x1000, 0xfff).is_none(), "less than a header, more than the file");
+    assert!(head(0x1000, Limits::default().max_size + 1).is_none());
+    let elf = parse_image_head(b"\x7fELF".to_vec(), 4, &Limits::default());
+    assert!(elf.is_none());
+}
+
+#[test]
 fn a_kernel_without_image_size_gets_the_old_offset_and_room() {
     let kernel = parse(&image(0x3000, 0x1234_5678, 0)).expect("an old Image");
     let Layout::Image(header) = kernel.layout else { panic!("not an Image") };

@@ -99,7 +99,9 @@ impl Boot {
         let kernel = KernelFile::open(&source.kernel)?;
         let initrd = match source.initrd.as_deref() {
             Some(path) => Some(Initrd::open(path)?),
-            None => kernel.with(|kernel| made_initrd(source, kernel, virtio))?,
+            // Without a disk it looks into no kernel.
+            None if virtio.disks.is_empty() => kernel.with(|kernel| made_initrd(source, kernel, virtio))?,
+            None => kernel.with_whole(|kernel| made_initrd(source, kernel, virtio))?,
         };
         let user_tree = source.dtb.as_deref().map(read_tree).transpose()?;
         let keeps_its_own = user_tree.is_some() && source.append.is_none();
@@ -175,6 +177,10 @@ impl Boot {
         };
         for load in kernel.loads(&placement) {
             store(load.bytes, load.address, "the kernel")?;
+            if load.unread != 0 {
+                let done = load.bytes.len() as u64;
+                self.kernel.copy(done, load.unread, ram, load.address + done)?;
+            }
         }
         store(&tree, placement.fdt, "the device tree")?;
         if let (Some(initrd), Some(range)) = (&self.initrd, &placement.initrd) {

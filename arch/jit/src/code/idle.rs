@@ -44,8 +44,9 @@ impl Bell {
 
     /// There is more code than need be.
     fn ring(&self) {
-        self.lock().wanted = true;
-        self.rung.notify_all();
+        if !std::mem::replace(&mut self.lock().wanted, true) {
+            self.rung.notify_all();
+        }
     }
 
     /// The code space ends.
