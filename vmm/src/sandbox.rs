@@ -143,8 +143,14 @@ fn conditional(needs: Needs) -> Result<BTreeMap<i64, Vec<SeccompRule>>, Failure>
         (libc::SYS_fcntl, commands([libc::F_DUPFD_CLOEXEC, libc::F_GETFL, libc::F_GETFD])?),
         // A fatal signal's handler gives it to the one that was there before.
         (libc::SYS_rt_sigaction, fatal_signals()?),
-        (libc::SYS_prctl, vec![equals(0, libc::PR_SET_NAME as u64)?, equals(0, libc::PR_GET_NAME as u64)?]),
+        (libc::SYS_prctl, names_and_slack()?),
     ]))
+}
+
+/// A new thread says what it is called, and how exactly it is to be woken.
+fn names_and_slack() -> Result<Vec<SeccompRule>, Failure> {
+    let options = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_TIMERSLACK];
+    options.into_iter().map(|option| equals(0, option as u64)).collect()
 }
 
 fn commands(allowed: [libc::c_int; 3]) -> Result<Vec<SeccompRule>, Failure> {

@@ -1,6 +1,7 @@
 //! The threads that serve queues, and the doorbells that wake them.
 
 use std::io;
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -167,6 +168,8 @@ pub(super) fn spawn(name: String, slot: &Arc<Slot>, shared: &Arc<Shared>) -> io:
     thread::Builder::new().name(name).spawn(move || {
         // Set once, before the first look at the bell: a ring that comes too early to wake is found by that look.
         let _ = of_thread.doorbell.worker.set(thread::current());
+        // A nap is not to last longer than it says; where the host does not allow that they last 50 us longer.
+        let _ = rustix::thread::set_current_timer_slack(Some(NonZero::<u64>::MIN));
         while !shared.has_ended() {
             of_thread.doorbell.wait();
             of_thread.serve(&shared);
