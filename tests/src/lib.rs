@@ -14,7 +14,12 @@ pub mod process;
 pub mod tools;
 pub mod workshop;
 
-/// `len` bytes that tell where they are, other ones for each `seed`.
+/// `len` bytes that differ from sector to sector, other ones for each `seed`.
 pub fn pattern(len: usize, seed: usize) -> Vec<u8> {
-    (0..len).map(|i| (i.wrapping_mul(31) ^ (i >> 8) ^ seed) as u8).collect()
+    let mut state = seed as u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u8
+    };
+    (0..len).map(|_| next()).collect()
 }

@@ -29,14 +29,8 @@ impl Drop for Image {
     }
 }
 
-/// Bytes that differ from sector to sector.
 fn pattern(len: usize) -> Vec<u8> {
-    let mut state = 1u64;
-    let mut next = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as u8
-    };
-    (0..len).map(|_| next()).collect()
+    tests::pattern(len, 1)
 }
 
 fn boot(cpus: u32, options: &[[String; 2]]) -> Shell {
