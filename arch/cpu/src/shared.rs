@@ -46,8 +46,9 @@ fn pack_best(best: Option<(u8, u32)>) -> u64 {
 /// Longest TLBI queue before it collapses into "everything".
 const TLBI_QUEUE_LIMIT: usize = 64;
 
-/// What other threads touch of one vCPU.
+/// What other threads touch of one vCPU. Cache lines of its own (hosts fetch two at a time): generated code polls it all the time.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct VcpuShared {
     /// Requests, bits of [`req`], and sleep; engines poll the requests at loop heads and indirect branches.
     doze: Doze,

@@ -187,9 +187,12 @@ impl CodeCache {
     }
 
     /// The host gets back the memory of a whole block of [`HUGE`] bytes. What is in it is lost.
-    pub fn release(&self, block: usize) {
+    ///
+    /// # Safety
+    /// No [`Region`] that is still used lies in the block, not even in part, and nobody executes code there or will until it is published anew.
+    pub unsafe fn release(&self, block: usize) {
         let Some(start) = block.checked_mul(HUGE).filter(|at| at.saturating_add(HUGE) <= self.size) else { return };
-        // SAFETY: a whole block inside the writable mapping; nobody executes or writes what is in it, as the caller says by giving it up. It reads as zeros then.
+        // SAFETY: a whole block inside the writable mapping, of which the caller promises that nobody uses it. It reads as zeros then.
         unsafe { libc::madvise(self.rw.add(start).cast(), HUGE, libc::MADV_REMOVE) };
         if let Some(small) = self.collapser.as_ref().and_then(|c| c.small.get(block)) {
             small.store(true, Ordering::Relaxed);

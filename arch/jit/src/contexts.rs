@@ -154,6 +154,11 @@ impl Contexts {
         self.exec.clear();
     }
 
+    /// Code at EL1 of the virtual page `page` was taken out.
+    pub fn forget_code(&mut self, page: u64) {
+        self.el1.remove_jumps(page, self.miss);
+    }
+
     /// Forget the data translations of a page (of all, in the slots), for now.
     pub fn forget_page(&mut self, page: u64, hot: &mut Hot) {
         self.el1.remove_pages(canonical(page), canonical(page));

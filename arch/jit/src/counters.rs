@@ -55,6 +55,8 @@ pub struct JitCounters {
     pub tlbi: u64,
     /// Times that code pages were dropped because their code changed.
     pub pages_dropped: u64,
+    /// Times that all jumps were forgotten, as code of no page in particular was dropped.
+    pub jumps_cleared: u64,
     /// Chunks of the code cache whose code was dropped to make room.
     pub chunks_evicted: u64,
     /// Chunks of the code cache whose code was dropped because the machine idled (of the whole machine, by its first vCPU).
@@ -112,6 +114,7 @@ impl JitCounters {
             ("maintenance", self.maintenance),
             ("tlbi", self.tlbi),
             ("pages_dropped", self.pages_dropped),
+            ("jumps_cleared", self.jumps_cleared),
             ("chunks_evicted", self.chunks_evicted),
             ("chunks_trimmed", self.chunks_trimmed),
             ("not_published", self.not_published),

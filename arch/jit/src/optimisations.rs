@@ -67,6 +67,7 @@ optimisations! {
     JumpVictims "jump-victims" "What is driven out of the jump cache is found in a second one.";
     SlotBuckets "slot-buckets" "TLB maintenance of a page finds the slots that may hold it by the page.";
     RevivedCode "revived-code" "Code of a page that was changed is used again where the guest's words are the same.";
+    PageDrops "page-drops" "Where code of a page at EL1 goes, only the jumps into that page are forgotten.";
     IdleTrim "idle-trim" "While the machine idles all but the newest code goes, and its memory back to the host.";
     InlineProbes "inline-probes" "Most access sites look into the first-level table in line (off: all have slots).";
     HugePages "huge-pages" "Code and translation tables lie in huge pages of the host.";

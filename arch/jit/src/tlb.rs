@@ -377,6 +377,17 @@ impl Context {
         self.put_aside.empty(&mut self.victims, miss);
     }
 
+    /// Forget the jumps to addresses in the page `page`.
+    pub fn remove_jumps(&mut self, page: u64, miss: u64) {
+        for va in (page..=page | 0xfff).step_by(4) {
+            for (table, index) in [(&mut self.jumps[..], jump_index(va)), (&mut self.victims[..], victim_index(va))] {
+                if table[index].va == va {
+                    table[index] = empty_jump(index, miss);
+                }
+            }
+        }
+    }
+
     /// Enter a page.
     pub fn enter_page(&mut self, va: u64, entry: Slot) {
         let index = l1_index(va);
@@ -471,6 +482,27 @@ mod tests {
             c.clear_jumps(7);
             assert!(c.jumps.iter().chain(&c.victims).all(|e| e.host == 7));
         }
+    }
+
+    #[test]
+    fn jumps_into_a_page_are_forgotten_by_themselves() {
+        let mut c = Context::new(7, Slot::empty(0), &Arena::new(true), true);
+        let page = 0xffff_8000_1234_5000u64;
+        // The second drives the first out, which is a victim then; the others stay.
+        let inside = page + 0x10;
+        let other = inside ^ (1 << 17) ^ (1 << 2);
+        let others = [page - 4, page + 0x1000, page ^ 1 << 40];
+        assert_eq!(jump_index(inside), jump_index(other));
+        c.enter_jump(inside, 1);
+        c.enter_jump(other, 2);
+        c.enter_jump(page + 0xffc, 3);
+        others.iter().for_each(|va| c.enter_jump(*va, 4));
+        assert_eq!(c.victims[victim_index(inside)].host, 1);
+        c.remove_jumps(page, 7);
+        let found = |c: &Context, host| c.jumps.iter().chain(&c.victims).filter(|e| e.host == host).count();
+        assert_eq!([1, 2, 3, 4].map(|host| found(&c, host)), [0, 1, 0, 3]);
+        c.clear_jumps(7);
+        assert!(c.jumps.iter().chain(&c.victims).all(|e| e.host == 7));
     }
 
     #[test]

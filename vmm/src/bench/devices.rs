@@ -187,7 +187,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Vec<Rates>, Fai
                     words.extend(machine.measures.iter().copied());
                     let (cpus, attached) = (table.cpus, &ready.attached);
                     let initramfs = &guest.initramfs;
-                    let job = Job { cpus, programs: &words, kernel, initramfs, memory: MEMORY, attached };
+                    let job = Job { cpus, seconds: 0, programs: &words, kernel, initramfs, memory: MEMORY, attached };
                     let run = subject.run(&job, &mut |seen| {
                         let Seen::Rated(rated) = seen else { return };
                         let what = format!("run {number}, {cpus} vCPU, {name}: {}", rated.name);

@@ -57,6 +57,8 @@ pub struct Options {
     pub vmm_options: Vec<String>,
     /// Runs of everything.
     pub runs: u32,
+    /// Each program is run again until so many seconds have passed; 0: once.
+    pub seconds: u32,
     /// Whether processor time counts instead of the clock.
     pub processor_time: bool,
     /// Numbers of vCPUs.
@@ -112,6 +114,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Vec<Table>, Fai
                 if let Some(initramfs) = boot.as_deref().filter(|_| name != NATIVE) {
                     let job = Job {
                         cpus: table.cpus,
+                        seconds: 0,
                         programs: &[],
                         kernel: &kernel,
                         initramfs,
@@ -126,6 +129,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Vec<Table>, Fai
                 if let Some(initramfs) = initramfs.as_deref() {
                     let job = Job {
                         cpus: table.cpus,
+                        seconds: options.seconds,
                         programs: &programs,
                         kernel: &kernel,
                         initramfs,

@@ -30,6 +30,8 @@ pub enum Subject {
 pub struct Job<'a> {
     /// vCPUs, and copies of each program at a time.
     pub cpus: u16,
+    /// Each program is run again until so many seconds have passed; 0: once.
+    pub seconds: u32,
     /// Names of programs.
     pub programs: &'a [&'a str],
     /// The guests' kernel.
@@ -43,7 +45,7 @@ pub struct Job<'a> {
 }
 
 /// One program's run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     /// The program.
     pub program: String,
@@ -51,6 +53,8 @@ pub struct Measured {
     pub time: Duration,
     /// The processor time that the host spent on it: less disturbed by what else the host does. In steps of 10 ms.
     pub spent: Duration,
+    /// How often each copy ran it; `time` and `spent` are those of one run.
+    pub runs: f64,
     /// Hash of what it printed.
     pub output: String,
 }
@@ -158,7 +162,8 @@ impl Subject {
     /// # Errors
     /// When it cannot be started, says nothing for long, or ends before its programs do.
     pub fn run(&self, job: &Job<'_>, seen: &mut dyn FnMut(Seen<'_>)) -> Result<Run, Failure> {
-        let arguments = format!("{},{}", job.cpus, job.programs.join(","));
+        let copies = if job.seconds == 0 { job.cpus.to_string() } else { format!("{}:{}", job.cpus, job.seconds) };
+        let arguments = format!("{copies},{}", job.programs.join(","));
         let mut command = self.command(job, arguments.trim_end_matches(','))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let started = Instant::now();
@@ -201,7 +206,7 @@ impl Subject {
                     Some(Line::Begins) => before = processor_time(child.id()),
                     Some(Line::Ends) => spent = processor_time(child.id()).saturating_sub(before),
                     Some(Line::Measured(measured)) => {
-                        let measured = Measured { spent, ..measured };
+                        let measured = Measured { spent: spent.div_f64(measured.runs), ..measured };
                         seen(Seen::Measured(&measured));
                         run.measured.push(measured);
                     }
@@ -288,12 +293,17 @@ fn parse(line: &str) -> Option<Line> {
     }
     let words: Vec<&str> = rest.split(' ').collect();
     match words.as_slice() {
-        [program, nanoseconds, output] if output.len() == 64 => Some(Line::Measured(Measured {
-            program: (*program).to_owned(),
-            time: Duration::from_nanos(nanoseconds.parse().ok()?),
-            spent: Duration::ZERO,
-            output: (*output).to_owned(),
-        })),
+        [program, nanoseconds, output, thousandths @ ..] if output.len() == 64 && thousandths.len() <= 1 => {
+            let thousandths =
+                thousandths.first().map_or(Ok(1000), |text| text.parse::<u32>()).ok().filter(|n| *n > 0)?;
+            Some(Line::Measured(Measured {
+                program: (*program).to_owned(),
+                time: Duration::from_nanos(nanoseconds.parse().ok()?),
+                spent: Duration::ZERO,
+                runs: f64::from(thousandths) / 1000.0,
+                output: (*output).to_owned(),
+            }))
+        }
         [name, "rate", rate, work] => {
             let positive = |text: &str| text.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
             Some(Line::Rate { name: (*name).to_owned(), rate: positive(rate)?, work: positive(work)? })
@@ -313,8 +323,11 @@ mod tests {
     fn lines_of_the_script_are_read_and_others_are_not() {
         let hash = "a".repeat(64);
         let (time, spent) = (Duration::from_micros(1500), Duration::ZERO);
-        let expected = Measured { program: "gzip".into(), time, spent, output: hash.clone() };
-        assert_eq!(parse(&format!("[   1.0] VMM-BENCH gzip 1500000 {hash}\r\n")), Some(Line::Measured(expected)));
+        let expected = |runs| Measured { program: "gzip".into(), time, spent, runs, output: hash.clone() };
+        let line = format!("[   1.0] VMM-BENCH gzip 1500000 {hash}");
+        assert_eq!(parse(&format!("{line}\r\n")), Some(Line::Measured(expected(1.0))));
+        assert_eq!(parse(&format!("{line} 2500\r\n")), Some(Line::Measured(expected(2.5))));
+        assert_eq!((parse(&format!("{line} 0")), parse(&format!("{line} 1 1"))), (None, None));
         assert_eq!(parse("VMM-BENCH end"), Some(Line::End));
         assert_eq!((parse("VMM-BENCH xz begins"), parse("VMM-BENCH xz ends")), (Some(Line::Begins), Some(Line::Ends)));
         assert_eq!(parse("VMM-BENCH xz failed: no room"), Some(Line::Failed("xz failed: no room".into())));

@@ -187,7 +187,13 @@ mod tests {
     fn run(program: &str, milliseconds: u64, output: &str) -> Run {
         let time = Duration::from_millis(milliseconds);
         Run {
-            measured: vec![Measured { program: program.into(), time, spent: time * 2, output: output.into() }],
+            measured: vec![Measured {
+                program: program.into(),
+                time,
+                spent: time * 2,
+                runs: 1.0,
+                output: output.into(),
+            }],
             ..Run::default()
         }
     }

@@ -60,6 +60,9 @@ pub struct BenchArgs {
     /// Runs of everything; medians count
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub runs: u32,
+    /// Run each program again until so many seconds have passed, and count one run (default: 3 for smp, otherwise once)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub seconds: Option<u32>,
     /// Numbers of vCPUs; with N vCPUs, N copies of each program run at a time
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub cpus: Vec<u16>,
@@ -134,7 +137,11 @@ pub fn run(args: BenchArgs) -> Result<ExitStatus, Failure> {
 /// What `smp` runs without `--only`: processor, memory, page tables and processes, each in its own way.
 const SMP_PROGRAMS: [&str; 6] = ["gcc", "python", "gzip", "sha256", "sort", "fork-exec"];
 
+/// Short runs measure their starts and ends, and which of two copies ends last.
+const SMP_SECONDS: u32 = 3;
+
 fn run_smp(mut args: BenchArgs) -> Result<ExitStatus, Failure> {
+    args.seconds = args.seconds.or(Some(SMP_SECONDS));
     if args.cpus == [1] {
         args.cpus = vec![1, 2];
     }
@@ -165,6 +172,7 @@ fn run_programs(args: BenchArgs) -> Result<ExitStatus, Failure> {
         native: !args.no_native,
         vmm_options: args.vmm_option.clone(),
         runs: args.runs,
+        seconds: args.seconds.unwrap_or(0),
         processor_time: args.processor_time,
         cpus: args.cpus.clone(),
         programs,

@@ -11,9 +11,11 @@ use super::hash::ByPage;
 use super::links::FragmentId;
 
 /// By page and byte offset in it: the last fragment that was there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Dormant {
     fragments: HashMap<(PageKey, u16), FragmentId, ByPage>,
+    /// Physical pages that had any, a bit each: what is translated is asked for here first, and few pages change.
+    pages: Box<[u64]>,
 }
 
 /// Offsets in a page have 12 bits.
@@ -22,14 +24,23 @@ fn place(key: &PageKey, offset: u64) -> (PageKey, u16) {
 }
 
 impl Dormant {
+    /// None, for a machine with so many pages of RAM.
+    #[must_use]
+    pub fn new(pages: usize) -> Dormant {
+        Dormant { fragments: HashMap::default(), pages: vec![0; pages.div_ceil(64)].into() }
+    }
+
     /// A fragment is about to be killed.
     pub fn insert(&mut self, key: PageKey, offset: u16, id: FragmentId) {
+        if let Some(bits) = self.pages.get_mut(key.page / 64) {
+            *bits |= 1 << (key.page % 64);
+        }
         self.fragments.insert(place(&key, offset.into()), id);
     }
 
     /// The fragment that was there, which is forgotten.
     pub fn take(&mut self, key: &PageKey, offset: u64) -> Option<FragmentId> {
-        if self.fragments.is_empty() {
+        if self.pages.get(key.page / 64).is_none_or(|bits| bits >> (key.page % 64) & 1 == 0) {
             return None;
         }
         self.fragments.remove(&place(key, offset))

@@ -134,7 +134,9 @@ impl CodeSpace {
         });
         drop(t);
         for (block, _) in &blocks {
-            self.cache.release(*block);
+            // SAFETY: all chunks in it were free: their grace periods are over, so nobody has pointers into them; and they are not free while they are in `blocks`,
+            // so nobody gets a region there before the memory is given back.
+            unsafe { self.cache.release(*block) };
         }
         let mut t = self.lock();
         t.free.extend(blocks.into_iter().flat_map(|(_, chunks)| chunks));

@@ -242,6 +242,21 @@ impl Links {
         cache.patch_rel32(at(site.stub_field), at(site.unlinked));
     }
 
+    /// The exit is linked to another page.
+    #[must_use]
+    pub fn is_far_link(&self, id: ExitId) -> bool {
+        self.exit(id).is_some_and(|e| e.to != NONE && e.site.is_far())
+    }
+
+    /// Make the exit lead to the dispatcher if it leads to another page; if it did.
+    pub fn cut(&mut self, id: ExitId, cache: &CodeCache) -> bool {
+        let is = self.is_far_link(id);
+        if is {
+            self.unlink(id, cache);
+        }
+        is
+    }
+
     /// Cut the exits of other pages that lead to a fragment; how many.
     pub fn cut_far(&mut self, to: FragmentId, cache: &CodeCache) -> usize {
         let mut cut = 0;

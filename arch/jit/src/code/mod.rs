@@ -50,6 +50,8 @@ pub use links::{ExitId, ExitSite};
 const CHUNK: std::ops::RangeInclusive<usize> = (24 << 10)..=(128 << 10);
 /// More than this that is retired is looked through when code changes, not only when a chunk is needed.
 const RETIRED: usize = 64;
+/// Drops that are remembered by the page they were of.
+const DROPS: usize = 64;
 /// Identities of address spaces that are remembered.
 const SPACES: usize = 16;
 
@@ -108,6 +110,11 @@ enum Retired {
     Directory(Removed),
 }
 
+/// In cache lines of its own: vCPUs that translate nothing read what is beside it in [`CodeSpace`].
+#[derive(Debug)]
+#[repr(align(128))]
+struct Apart(Mutex<Table>);
+
 #[derive(Debug)]
 struct Table {
     links: Links,
@@ -124,6 +131,8 @@ struct Table {
     retiring_chunks: usize,
     /// Pages with links between pages under translation, by virtual page.
     high: HashMap<u64, Vec<u32>, ByPage>,
+    /// Exits that were linked to other pages since all such links were cut; some may have been cut, or be others' by now.
+    far: Vec<ExitId>,
     /// Fragments whose page was changed, but perhaps not what they stand for.
     dormant: Dormant,
     spaces: VecDeque<([u64; 4], u32)>,
@@ -143,6 +152,8 @@ pub struct CodeSpace {
     directory: Directory,
     arena: Arc<Arena>,
     drops: AtomicU64,
+    /// The last drops: the virtual page whose code was taken out, or 0 for other code; and the low 12 bits of its number. Written under the lock.
+    dropped: [AtomicU64; DROPS],
     trims: AtomicU64,
     trimmed: AtomicU64,
     bell: Arc<Bell>,
@@ -151,7 +162,7 @@ pub struct CodeSpace {
     chunk_size: usize,
     /// Free or retiring chunks to keep.
     reserve: usize,
-    table: Mutex<Table>,
+    table: Apart,
 }
 
 impl CodeSpace {
@@ -185,7 +196,8 @@ impl CodeSpace {
             retired: VecDeque::new(),
             retiring_chunks: 0,
             high: HashMap::default(),
-            dormant: Dormant::default(),
+            far: Vec::new(),
+            dormant: Dormant::new(pages),
             spaces: VecDeque::new(),
             next_space: 1,
             followed: 0,
@@ -197,18 +209,19 @@ impl CodeSpace {
             directory: Directory::new(pages, &arena),
             arena,
             drops: AtomicU64::new(0),
+            dropped: [const { AtomicU64::new(0) }; DROPS],
             trims: AtomicU64::new(0),
             trimmed: AtomicU64::new(0),
             bell: Arc::default(),
             linked: PageFilter::default(),
             chunk_size,
             reserve: (vcpus + 1).min(chunks / 3),
-            table: Mutex::new(table),
+            table: Apart(Mutex::new(table)),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The memory.
@@ -228,6 +241,22 @@ impl CodeSpace {
     #[must_use]
     pub fn drops(&self) -> u64 {
         self.drops.load(Ordering::SeqCst)
+    }
+
+    /// The virtual pages that the drops `seen..now` were of, if all were of such pages and are still remembered; else jump caches may lead to anything dropped.
+    #[must_use]
+    pub fn dropped(&self, seen: u64, now: u64) -> Option<Vec<u64>> {
+        if now.wrapping_sub(seen) > DROPS as u64 {
+            return None;
+        }
+        (seen..now)
+            .map(|n| {
+                let word = self.dropped[n as usize % DROPS].load(Ordering::Acquire);
+                (word & 0xfff == n & 0xfff && word > 0xfff).then_some(word & !0xfff)
+            })
+            .collect::<Option<_>>()
+            // The low bits of a number come again.
+            .filter(|_| self.drops().wrapping_sub(seen) < 0x1000)
     }
 
     /// The code for the instruction at a byte offset of a page, if it is current. Without a lock; call between safepoints.
@@ -297,14 +326,20 @@ impl CodeSpace {
         for id in t.links.of_chunk(chunk) {
             self.kill(t, id, &mut removed);
         }
-        let epoch = self.retire(t, removed);
+        let epoch = self.retire(t, removed, &[0]);
         t.retired.push_back((epoch, Retired::Chunk(chunk)));
         t.retiring_chunks += 1;
     }
 
-    /// Fragments were taken out: says so, and keeps what they had for a grace period.
-    fn retire(&self, t: &mut Table, removed: Removed) -> u64 {
-        self.drops.fetch_add(1, Ordering::SeqCst);
+    /// Fragments were taken out of these virtual pages (0: other code): says so, and keeps what they had for a grace period.
+    fn retire(&self, t: &mut Table, removed: Removed, pages: &[u64]) -> u64 {
+        let pages = if pages.len() < DROPS { pages } else { &[0] };
+        for page in pages {
+            // Under the lock nobody else writes it.
+            let n = self.drops.load(Ordering::Relaxed);
+            self.dropped[n as usize % DROPS].store(page & !0xfff | n & 0xfff, Ordering::Release);
+            self.drops.store(n.wrapping_add(1), Ordering::SeqCst);
+        }
         let epoch = self.grace.begin();
         if !removed.is_empty() {
             t.retired.push_back((epoch, Retired::Directory(removed)));
@@ -376,11 +411,12 @@ impl CodeSpace {
                 0 => return Ok(number),
                 entry => return Err(Published::Theirs(self.host(entry))),
             },
-            Some((number, _)) => {
+            Some((number, page)) => {
+                let va = page.key().va;
                 // Its code is stale and nobody followed the change yet.
                 let mut removed = Removed::default();
                 self.drop_page(t, number, &mut removed);
-                self.retire(t, removed);
+                self.retire(t, removed, &[va]);
             }
             None => {}
         }
@@ -437,7 +473,12 @@ impl CodeSpace {
             source.page == target.page
         };
         let offset = site.target & 0xfff == i32::from(target.offset);
-        allowed && offset && t.links.link(id, to, &self.cache)
+        let is_far = site.is_far();
+        let linked = allowed && offset && t.links.link(id, to, &self.cache);
+        if linked && is_far {
+            t.note_far(id);
+        }
+        linked
     }
 
     /// Take out all code that changes up to number `changes` have made stale. True if there was any.
@@ -448,7 +489,7 @@ impl CodeSpace {
             return false;
         }
         let mut removed = Removed::default();
-        let mut any = false;
+        let mut dropped = Vec::new();
         let mut stale = Vec::new();
         for n in t.followed..changes {
             match code.change(n) {
@@ -463,18 +504,18 @@ impl CodeSpace {
         for number in stale {
             let Some(page) = self.directory.page(number) else { continue };
             if !code.is_current(page.key().page, page.stamp()) {
+                dropped.push(page.key().va);
                 self.drop_page(t, number, &mut removed);
-                any = true;
             }
         }
-        if any {
-            self.retire(t, removed);
+        if !dropped.is_empty() {
+            self.retire(t, removed, &dropped);
         }
         t.followed = changes;
         if t.retired.len() > RETIRED {
             t.reclaim(&self.grace, &self.directory);
         }
-        any
+        !dropped.is_empty()
     }
 
     /// TLB maintenance of the virtual pages `first..=last`: links into them from other pages are cut; how many.
@@ -485,6 +526,9 @@ impl CodeSpace {
         }
         let mut t = self.lock();
         let t = &mut *t;
+        if first == 0 && last == u64::MAX {
+            return std::mem::take(&mut t.far).into_iter().filter(|id| t.links.cut(*id, &self.cache)).count();
+        }
         let pages: Vec<u32> = if first & !0xfff == last & !0xfff {
             t.high.get(&(first & !0xfff)).cloned().unwrap_or_default()
         } else {
@@ -511,6 +555,19 @@ impl Drop for CodeSpace {
 }
 
 impl Table {
+    /// An exit was linked to another page.
+    fn note_far(&mut self, id: ExitId) {
+        if self.far.len() == self.far.capacity() {
+            // Each exit once, and only those that still are.
+            let links = &self.links;
+            self.far.retain(|id| links.is_far_link(*id));
+            self.far.sort_unstable();
+            self.far.dedup();
+            self.far.reserve(self.far.len().max(1024));
+        }
+        self.far.push(id);
+    }
+
     fn add_page(&mut self, directory: &Directory, key: &PageKey, stamp: CodeStamp) -> Option<u32> {
         let number = directory.add(key, stamp, &mut self.used)?;
         if self.live.len() <= number as usize {

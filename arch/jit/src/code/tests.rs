@@ -267,3 +267,51 @@ fn while_the_machine_idles_the_oldest_code_goes_with_its_memory() {
     let (published, host, _) = s.put(high(0), 0, 0);
     assert_eq!((published, s.code.lookup(&high(0), 0, &s.epochs)), (Published::Ours, Some(host)));
 }
+
+#[test]
+fn drops_are_remembered_by_the_virtual_page() {
+    let mut s = space(1, 1 << 20);
+    let low = PageKey { va: 0, space: 0, ..high(5) };
+    let seen = s.code.drops();
+    let mut change = |key: PageKey| {
+        s.put(key, 0, 0);
+        assert!(s.epochs.invalidate_page(key.page));
+        assert!(s.code.follow(s.epochs.changes(), &s.epochs));
+        let now = s.code.drops();
+        (now, s.code.dropped(seen, now))
+    };
+    assert_eq!(change(high(3)).1, Some(vec![HIGH + 0x3000]));
+    let (between, both) = change(high(4));
+    assert_eq!(both, Some(vec![HIGH + 0x3000, HIGH + 0x4000]));
+    assert_eq!(change(low).1, None, "code that belongs to no address");
+    let (now, _) = change(high(6));
+    let since = s.code.dropped(now - 1, now);
+    assert_eq!((since, s.code.dropped(between - 1, between)), (Some(vec![HIGH + 0x6000]), Some(vec![HIGH + 0x4000])));
+    for n in 0..DROPS {
+        s.put(high(n % 64), 4, 0);
+        assert!(s.epochs.invalidate_page(n % 64));
+        assert!(s.code.follow(s.epochs.changes(), &s.epochs));
+    }
+    assert_eq!(s.code.dropped(between, s.code.drops()), None, "too late to tell");
+    assert_eq!(s.code.dropped(now - 1, now), None, "overwritten");
+}
+
+#[test]
+fn all_links_between_pages_are_cut_at_once() {
+    let mut s = space(1, 1 << 20);
+    let (_, a, exit_a) = s.put(high(3), 0x10, 0x20);
+    let (_, b, _) = s.put(high(3), 0x20, 0);
+    let (_, c, exit_c) = s.put(high(4), 0, 0x20 - 0x1000);
+    for _ in 0..3000 {
+        assert!(s.code.link(exit_c, b, true));
+        assert_eq!(s.code.cut(HIGH + 0x3000, HIGH + 0x3fff), 1);
+    }
+    assert!(s.code.lock().far.capacity() < 3000, "what was cut does not pile up");
+    assert!(s.code.link(exit_a, b, true) && s.code.link(exit_c, b, true));
+    assert_eq!(s.code.cut(0, u64::MAX), 1);
+    assert_eq!(s.leads_to(a), b, "links inside a page stay");
+    assert_ne!(s.leads_to(c), b);
+    assert_eq!(s.code.cut(0, u64::MAX), 0);
+    assert!(s.code.link(exit_c, b, true));
+    assert_eq!(s.code.cut(0, u64::MAX), 1);
+}

@@ -28,12 +28,19 @@ impl JitCpu {
         result
     }
 
-    /// Jump caches lead to nothing that was taken out before now.
+    /// Jump caches lead to nothing that was taken out before now. Code that belongs to a virtual page is reached by addresses of that page only, and at EL1.
     fn forget_dropped(&mut self) {
         let drops = self.code.drops();
         if drops != self.drops_seen {
+            let by_page = self.shared.options.optimise.has(Optimisation::PageDrops);
+            match self.code.dropped(self.drops_seen, drops).filter(|_| by_page) {
+                Some(pages) => pages.into_iter().for_each(|page| self.contexts.forget_code(page)),
+                None => {
+                    self.counters.jumps_cleared += 1;
+                    self.contexts.clear_jumps();
+                }
+            }
             self.drops_seen = drops;
-            self.contexts.clear_jumps();
             let trims = self.code.trims();
             if trims != self.trims_seen {
                 self.trims_seen = trims;

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The first process of the guest: runs the benchmark and powers off. The kernel command line says what: bench=COPIES,NAME,...
+# The first process of the guest: runs the benchmark and powers off. The kernel command line says what: bench=COPIES[:SECONDS],NAME,...
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
 /bin/busybox mount -t devtmpfs dev /dev

@@ -1,6 +1,9 @@
-# Runs the measured programs: run.sh COPIES [NAME...]. One line on stdout for each: what, nanoseconds, hash of its output.
-# The same script runs in a Debian guest and, for comparison, in a native Debian root. COPIES run at a time.
-copies=$1
+# Runs the measured programs: run.sh COPIES[:SECONDS] [NAME...]. One line on stdout for each: what, nanoseconds, hash of its output.
+# The same script runs in a Debian guest and, for comparison, in a native Debian root. COPIES run at a time; with SECONDS each goes on running the program
+# until so much time has passed, the nanoseconds are those of one run of each copy, and the line ends with thousandths of runs of each copy.
+copies=${1%%:*}
+seconds=0
+case $1 in *:*) seconds=${1#*:} ;; esac
 shift
 export LC_ALL=C PATH=/usr/bin HOME=/tmp OMP_NUM_THREADS=1
 for directory in /usr/lib/*-linux-gnu/openblas-pthread; do export LD_LIBRARY_PATH=$directory; done
@@ -41,6 +44,36 @@ run_fork_exec() {
 
 now() { local t=$EPOCHREALTIME; echo "${t/./}"; }
 
+again() {
+    local runs=0 begin=${EPOCHREALTIME/./} spent=0
+    while ((spent < seconds * 1000000)); do
+        "$1" >out 2>err || return 1
+        spent=$((${EPOCHREALTIME/./} - begin))
+        runs=$((runs + 1))
+    done
+    echo $runs $spent >done
+}
+
+measure_rate() {
+    local name=$1 copy runs spent total=0 rate=0
+    for ((copy = 0; copy < copies; copy++)); do mkdir -p /tmp/w$copy; done
+    echo "VMM-BENCH $name begins"
+    for ((copy = 0; copy < copies; copy++)); do
+        (cd /tmp/w$copy && again "run_${name//-/_}") &
+    done
+    wait
+    echo "VMM-BENCH $name ends"
+    for ((copy = 0; copy < copies; copy++)); do
+        [ -e /tmp/w$copy/done ] || { fail $name $copy; return; }
+        read runs spent </tmp/w$copy/done
+        total=$((total + runs))
+        rate=$((rate + runs * 1000000000000 / spent))
+    done
+    sum=$(cat /tmp/w*/out | sha256sum)
+    echo "VMM-BENCH $name $((copies * 1000000000000000 / rate)) ${sum%% *} $((total * 1000 / copies))"
+    rm -rf /tmp/w*
+}
+
 measure() {
     local name=$1 begin end copy
     for ((copy = 0; copy < copies; copy++)); do mkdir -p /tmp/w$copy; done
@@ -67,5 +100,5 @@ fail() {
 }
 
 prepare
-for name; do measure $name; done
+for name; do if ((seconds == 0)); then measure $name; else measure_rate $name; fi; done
 echo "VMM-BENCH end"
