@@ -116,8 +116,12 @@ impl CodeSpace {
 
     /// Takes out all but the newest code, and gives back its memory. False: some of it cannot be given back before vCPUs have passed a safepoint.
     pub fn trim(&self) -> bool {
+        self.trim_to(MOST / self.chunk_size, KEPT / self.chunk_size)
+    }
+
+    /// The same, if there are more than `most` full chunks, of which the newest `kept` stay.
+    pub fn trim_to(&self, most: usize, kept: usize) -> bool {
         let mut t = self.lock();
-        let (most, kept) = (MOST / self.chunk_size, KEPT / self.chunk_size);
         if t.full.len() > most {
             // Before `drops` grows: who sees that sees this.
             self.trims.fetch_add(1, Ordering::SeqCst);

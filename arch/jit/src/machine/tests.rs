@@ -1,6 +1,7 @@
 //! The translator at work on small programs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cpu::{BusFault, Clock, Conduit, CpuConfig, Outside, Ram, SgiGroup, SmcccOutcome, Stop, Vcpu, VmShared};
 
@@ -186,6 +187,53 @@ fn vcpus_share_code_and_a_cache_that_is_too_small() {
             assert!(cpus.iter().all(|j| j.counters.chunks_evicted == 0));
         }
     }
+}
+
+#[test]
+fn memory_is_given_back_under_vcpus_that_run() {
+    let optimise = crate::Optimisations::ALL.with(crate::Optimisation::RevivedCode, false);
+    let options = Options { cache_bytes: 8 << 20, optimise, ..Options::default() };
+    let Ok(shared) = JitShared::new(options) else { return };
+    let vcpus = vcpus(3);
+    for (i, w) in long_walk(8000).iter().enumerate() {
+        vcpus[0].vm.ram.write_bytes(BASE + 4 * i as u64, &w.to_le_bytes());
+    }
+    let mut cpus: Vec<_> = vcpus.into_iter().map(|v| JitCpu::new(v, shared.clone()).expect("maps")).collect();
+    let code = cpus[0].code.clone();
+    let (times, mut taken) = (300u64, None);
+    let vm = cpus[0].vcpu.vm.clone();
+    for _ in 0..100 {
+        // All is translated anew, so chunks become full.
+        vm.code.invalidate_all();
+        let running = AtomicUsize::new(cpus.len());
+        std::thread::scope(|s| {
+            for j in &mut cpus {
+                j.vcpu.reset(BASE, [times, 0, 0, 0]);
+                s.spawn(|| {
+                    let stop = j.run();
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    assert_eq!(stop, Stop::Shutdown);
+                });
+            }
+            while running.load(Ordering::SeqCst) != 0 {
+                // Takes a block's chunks, so that vCPUs fill others and whole blocks become free.
+                for _ in 0..16 {
+                    taken = code.next_chunk(taken.take(), &mut 0);
+                }
+                code.trim_to(0, 0);
+                std::thread::yield_now();
+            }
+        });
+        for j in &cpus {
+            assert_eq!(j.vcpu.arch.x[1], times * 8000 * 8, "{}", j.counters.report());
+        }
+        // All are out: what was taken is free, and whole blocks go.
+        assert!(code.trim_to(0, 0));
+        if code.trimmed() >= 256 {
+            return;
+        }
+    }
+    panic!("only {} chunks were taken out under vCPUs that ran", code.trimmed());
 }
 
 #[test]
