@@ -49,6 +49,16 @@ type Form = (&'static str, Mode, &'static [(u32, &'static str)]);
 
 const FORMS: &[Form] = &[
     (
+        "chase",
+        EL0,
+        &[
+            (0xb400_0080, "cbz x0, .+16"),
+            (0xf940_0400, "ldr x0, [x0, #8]"),
+            (0xf940_0001, "ldr x1, [x0]"),
+            (0xb5ff_ffa1, "cbnz x1, .-12"),
+        ],
+    ),
+    (
         "carry_chain",
         EL0,
         &[

@@ -1,7 +1,7 @@
 //! Guest memory access: the inline check of the page, and its cold path.
 //!
 //! Most sites look into the first-level table of their context: `lea; rorx; and; sub [entry.page]; cmp 4096-size; ja cold; mov addend; access`. Those that wait for
-//! their own address, as a list is followed, have a *slot* ("L0 TLB"), and so have accesses of EL1 with EL0's rights. A slot holds the page that its site accessed last,
+//! their own address, as a list is followed, have a *slot* ("L0 TLB"), which holds the page that its site accessed last,
 //! once for reads and once for writes, and the distance from guest virtual to host address. Its hot path is
 //! `lea; sub [slot.page]; cmp 4096-size; ja cold; mov addend; access`: neither the compare nor the addend is on the address path of the access.
 //! The unsigned compare tests the page and that the access stays inside it. The cold path probes the first-level table of the context and the
@@ -143,9 +143,12 @@ impl Builder<'_> {
     }
 
     /// Tag and addend by which the address in RCX is translated, and the [`info_word`] for an access of `bytes`. Uses RDX.
+    ///
+    /// A probe of the first-level table has more to do than the comparison with a slot, and on the path of the address; but few sites stay on one page for long, and
+    /// each change of it is a branch that the host did not foresee.
     pub fn translation(&mut self, el0: bool, write: bool, bytes: u32) -> ([Mem; 2], u32) {
         let half = if write { env::SLOT_WPAGE } else { env::SLOT_RPAGE };
-        if !self.probes(el0) {
+        if !self.optimise.has(Optimisation::InlineProbes) || self.chases() {
             let number = self.slot(el0);
             let slot = slot_at(el0, number) + half;
             return ([slot, slot + env::PAGE_TO_ADDEND].map(|at| Mem::b(ENV, at)), info_word(bytes, number));
@@ -153,14 +156,14 @@ impl Builder<'_> {
         self.a.rorx(Sz::D, Gpr::RDX, Gpr::RCX, env::PAGE_TO_ENTRY);
         self.a.alu_imm(Alu::And, Sz::D, Gpr::RDX, env::L1_MASK);
         let entry = env::CTX_PAGES + half;
-        let at = [entry, entry + env::PAGE_TO_ADDEND].map(|at| Mem::bi(CTX, Gpr::RDX, 0, at));
-        (at, info_word(bytes, 0) | NO_SLOT)
-    }
-
-    /// True if the current site looks its page up in the first-level table of the current context. That has more to do than the comparison with a slot, and on the path
-    /// of the address; but few sites stay on one page for long, and each change of it is a branch that the host did not foresee.
-    fn probes(&self, el0: bool) -> bool {
-        el0 != self.mode.el1 && self.optimise.has(Optimisation::InlineProbes) && !self.chases()
+        let at = [entry, entry + env::PAGE_TO_ADDEND];
+        let info = info_word(bytes, 0) | NO_SLOT;
+        if el0 == self.mode.el1 {
+            // EL1 with EL0's rights: the other context.
+            self.a.alu(Alu::Add, Sz::Q, Gpr::RDX, Mem::b(ENV, env::CTX_EL0));
+            return (at.map(|at| Mem::b(Gpr::RDX, at)), info);
+        }
+        (at.map(|at| Mem::bi(CTX, Gpr::RDX, 0, at)), info)
     }
 
     /// True if the current instruction is a load by which a loop follows pointers: it waits for the loads before it.
