@@ -302,7 +302,15 @@ impl Contexts {
             Some(i) => i,
             None => {
                 self.made += 1;
-                if self.el0.len() < EL0_CONTEXTS {
+                // What its TLB maintenance has left empty, as at the end of a process, is as good as a new one, and no more memory.
+                let epoch = self.jump_epoch;
+                let empty = self.el0.iter().position(|c| c.context.is_empty(c.clean == epoch));
+                if let Some(i) = empty {
+                    // One entry is never named.
+                    self.el0[i].context.clear_data();
+                    self.el0[i].space = self.space;
+                    i
+                } else if self.el0.len() < EL0_CONTEXTS {
                     let context = Context::new(self.miss, self.empty, &self.arena, self.victims);
                     self.el0.push(El0 { space: self.space, used: 0, context, clean: self.jump_epoch });
                     self.el0.len() - 1

@@ -388,6 +388,12 @@ impl Context {
         }
     }
 
+    /// True if nothing was entered since it was emptied, but for the entry of the first level that is never named. `jumps`: its jumps count.
+    #[must_use]
+    pub fn is_empty(&self, jumps: bool) -> bool {
+        self.filled.count == 0 && !(jumps && self.jumped.count != 0)
+    }
+
     /// Enter a page.
     pub fn enter_page(&mut self, va: u64, entry: Slot) {
         let index = l1_index(va);
@@ -501,8 +507,13 @@ mod tests {
         c.remove_jumps(page, 7);
         let found = |c: &Context, host| c.jumps.iter().chain(&c.victims).filter(|e| e.host == host).count();
         assert_eq!([1, 2, 3, 4].map(|host| found(&c, host)), [0, 1, 0, 3]);
+        assert!(!c.is_empty(true) && c.is_empty(false));
         c.clear_jumps(7);
-        assert!(c.jumps.iter().chain(&c.victims).all(|e| e.host == 7));
+        assert!(c.jumps.iter().chain(&c.victims).all(|e| e.host == 7) && c.is_empty(true));
+        c.enter_page(page, Slot::of_page(page, 0, true, 0));
+        assert!(!c.is_empty(false));
+        c.clear_data();
+        assert!(c.is_empty(true));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! By physical page there is a list of [`Page`]s, one for each [`PageKey`]; a page leads to blocks of [`BLOCK`] entries, one entry per instruction: the offset
 //! of a fragment in the code cache, in units of 16 bytes, or 0. A page or block that was taken out is used again only after a grace period, so a reader
 //! that found it at a safepoint may go on reading. Numbers count from 1; 0 is none.
+#![expect(unsafe_code, reason = "says which of its items may be zeros")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use cpu::CodeStamp;
 
 use super::slab::Slab;
-use crate::hugepages::{Arena, HugeBox};
+use crate::hugepages::{Arena, HugeBox, Zero};
 use crate::t1::builder::Mode;
 
 /// Instructions of one block.
@@ -41,7 +42,7 @@ impl PageKey {
 }
 
 /// The entries of one code page. All fields but `next` and the entries are constant from its publication to its removal.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Page {
     physical: AtomicU32,
     mode: AtomicU32,
@@ -79,8 +80,13 @@ impl Page {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Block([AtomicU32; BLOCK]);
+
+// SAFETY: atomic integers.
+unsafe impl Zero for Page {}
+// SAFETY: as above.
+unsafe impl Zero for Block {}
 
 /// The directory.
 #[derive(Debug)]

@@ -2,21 +2,21 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::hugepages::{Arena, HugeBox};
+use crate::hugepages::{Arena, HugeBox, Zero};
 
 /// log2 of the items of the first segment; each further one doubles.
 const FIRST: u32 = 8;
 /// Segments: 2^FIRST * (2^SEGMENTS - 1) items at most.
 const SEGMENTS: usize = 20;
 
-/// A growing table. Items are made with `Default` a segment at a time and never move; whoever hands out numbers decides what they mean.
+/// A growing table. Items are zero at first, made a segment at a time (memory is used as they are) and never move; whoever hands out numbers decides what they mean.
 #[derive(Debug)]
 pub struct Slab<T> {
     segments: [OnceLock<HugeBox<[T]>>; SEGMENTS],
     arena: Arc<Arena>,
 }
 
-impl<T: Default> Slab<T> {
+impl<T: Zero> Slab<T> {
     /// Empty; it grows in `arena`.
     pub fn new(arena: &Arc<Arena>) -> Slab<T> {
         Slab { segments: [const { OnceLock::new() }; SEGMENTS], arena: Arc::clone(arena) }
@@ -41,7 +41,7 @@ impl<T: Default> Slab<T> {
         let items = self
             .segments
             .get(segment)?
-            .get_or_init(|| HugeBox::of_slice(&self.arena, 1usize << (segment as u32 + FIRST), T::default));
+            .get_or_init(|| HugeBox::of_zeros(&self.arena, 1usize << (segment as u32 + FIRST)));
         items.get(at)
     }
 }
