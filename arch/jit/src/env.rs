@@ -157,6 +157,8 @@ pub const JC_MASK: i32 = ((crate::tlb::JC_ENTRIES - 1) << 2) as i32;
 pub const VICTIM_SHIFT: u8 = crate::tlb::VICTIM_BITS + 2;
 /// See [`VICTIM_SHIFT`].
 pub const VICTIM_MASK: i32 = ((crate::tlb::VICTIMS - 1) << 2) as i32;
+/// Jump cache in a context.
+pub const CTX_JUMPS: i32 = offset_of!(Context, jumps) as i32;
 /// Victim cache in a context.
 pub const CTX_VICTIMS: i32 = offset_of!(Context, victims) as i32;
 
@@ -171,4 +173,4 @@ pub const CTX_PAGES: i32 = offset_of!(Context, pages) as i32;
 /// Which entries of the first-level table were filled.
 pub const CTX_FILLED: i32 = offset_of!(Context, filled) as i32;
 
-const _: () = assert!(offset_of!(Context, jumps) == 0 && x(0) == -128 && SP == 120);
+const _: () = assert!(CTX_PAGES == 0 && x(0) == -128 && SP == 120);

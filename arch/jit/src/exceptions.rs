@@ -140,13 +140,13 @@ fn go_on(a: &mut Asm, miss: u64) {
     a.shift_imm(Shift::Shr, Sz::D, RCX, env::JC_SHIFT);
     a.alu(Alu::Xor, Sz::D, RCX, RAX);
     a.alu_imm(Alu::And, Sz::D, RCX, env::JC_MASK);
-    a.alu(Alu::Cmp, Sz::Q, RAX, Mem::bi(CTX, RCX, 2, 0));
+    a.alu(Alu::Cmp, Sz::Q, RAX, Mem::bi(CTX, RCX, 2, env::CTX_JUMPS));
     a.jcc_abs(Cc::Ne, miss);
     a.alu_imm(Alu::Cmp, Sz::D, Mem::b(RDX, 0), 0);
     a.jcc_abs(Cc::Ne, miss);
     a.alu_imm(Alu::And, Sz::Q, RAX, -4096);
     a.store(Sz::Q, Mem::b(ENV, env::PC_PAGE), RAX);
-    a.jmp_rm(Mem::bi(CTX, RCX, 2, 8));
+    a.jmp_rm(Mem::bi(CTX, RCX, 2, env::CTX_JUMPS + 8));
 }
 
 /// SVC from EL0 or EL1h. RAX = offset of the instruction in its page, RDX = its immediate; NZCV is stored.

@@ -259,12 +259,12 @@ pub struct JumpEntry {
 #[repr(C)]
 #[derive(Debug)]
 pub struct Context {
+    /// First level. In front, so that the code of an access has short displacements.
+    pub pages: [Slot; L1_ENTRIES],
     /// Jump cache.
     pub jumps: [JumpEntry; JC_ENTRIES],
     /// What other entries have driven out of the jump cache.
     pub victims: [JumpEntry; VICTIMS],
-    /// First level.
-    pub pages: [Slot; L1_ENTRIES],
     /// Which entries of the first level were filled.
     pub filled: Filled,
     /// What an empty entry of the first level is, but for one, see [`empty_page`].

@@ -174,13 +174,13 @@ impl Builder<'_> {
         self.a.rorx(Sz::D, Gpr::RCX, Gpr::RAX, env::JC_SHIFT);
         self.a.alu(Alu::Xor, Sz::D, Gpr::RCX, Gpr::RAX);
         self.a.alu_imm(Alu::And, Sz::D, Gpr::RCX, env::JC_MASK);
-        self.a.alu(Alu::Cmp, Sz::Q, Gpr::RAX, Mem::bi(CTX, Gpr::RCX, 2, 0));
+        self.a.alu(Alu::Cmp, Sz::Q, Gpr::RAX, Mem::bi(CTX, Gpr::RCX, 2, env::CTX_JUMPS));
         self.a.jcc_abs(Cc::Ne, miss);
         self.a.alu_imm(Alu::Cmp, Sz::D, Mem::b(Gpr::RDX, 0), 0);
         self.a.jcc_abs(Cc::Ne, miss);
         self.a.alu_imm(Alu::And, Sz::Q, Gpr::RAX, -4096);
         self.a.store(Sz::Q, Mem::b(ENV, env::PC_PAGE), Gpr::RAX);
-        self.a.jmp_rm(Mem::bi(CTX, Gpr::RCX, 2, 8));
+        self.a.jmp_rm(Mem::bi(CTX, Gpr::RCX, 2, env::CTX_JUMPS + 8));
     }
 
     /// End the fragment: continue at `target` in this or the next page.

@@ -290,6 +290,9 @@ fn environment(at: i32) -> String {
     "env?".to_owned()
 }
 
+/// An entry of the first-level table, which the code has found the place of.
+const PAGE_FIELDS: [&str; 4] = ["page.rpage", "page.raddend", "page.wpage", "page.waddend"];
+
 /// Host register names replaced by what they hold.
 fn readable(text: &str, i: &Instruction) -> String {
     let mut text = text.to_owned();
@@ -300,11 +303,12 @@ fn readable(text: &str, i: &Instruction) -> String {
         let index = if i.memory_index() == iced_x86::Register::None { "" } else { "+index" };
         text.replace_range(start..=end, &format!("[{}{index}]", environment(i32::try_from(at).unwrap_or(0))));
     }
-    let entry = i.memory_displacement64().wrapping_sub(env::CTX_PAGES as u64);
-    if i.memory_base() == iced_x86::Register::R14 && entry < 32 && entry.is_multiple_of(8) {
+    if i.memory_base() == iced_x86::Register::R14 {
         let (start, end) = (text.find('[').unwrap_or(0), text.find(']').unwrap_or(text.len()));
-        let field = ["rpage", "raddend", "wpage", "waddend"][entry as usize / 8];
-        text.replace_range(start..=end, &format!("[page+rdx.{field}]"));
+        let entry = i.memory_displacement64() as usize;
+        let jump = entry.wrapping_sub(env::CTX_JUMPS as usize);
+        let name = if jump < 16 { ["jump.va", "jump.host"][jump / 8] } else { PAGE_FIELDS[entry / 8] };
+        text.replace_range(start..=end, &format!("[{name}]"));
     }
     text
 }
