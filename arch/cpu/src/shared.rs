@@ -44,7 +44,7 @@ fn pack_best(best: Option<(u8, u32)>) -> u64 {
 }
 
 /// Longest TLBI queue before it collapses into "everything".
-const TLBI_QUEUE_LIMIT: usize = 64;
+pub(crate) const TLBI_QUEUE_LIMIT: usize = 64;
 
 /// What other threads touch of one vCPU. Cache lines of its own (hosts fetch two at a time): generated code polls it all the time.
 #[derive(Debug)]

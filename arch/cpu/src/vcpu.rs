@@ -134,6 +134,9 @@ pub struct Vcpu {
     pub ring: Ring,
     /// When `Some`: every TLBI applied here is appended, for an engine with caches of its own.
     pub tlbi_log: Option<Vec<TlbiOp>>,
+    /// With [`tlbi_log`](Self::tlbi_log): ranges of the upper half (first and last byte) whose broadcast maintenance by this PE is complete. What an engine
+    /// shares between vCPUs and made of a translation of these, some vCPU may have added before it acknowledged. The engine empties it.
+    pub completed: Vec<(u64, u64)>,
     /// Set when the address space, EL, PAN or a translation control changed, for an engine with contexts of its own; it clears it.
     pub context_dirty: bool,
     /// Private memory for [rehearsals](crate::rehearsal); `None` but in comparisons of engines.
@@ -150,6 +153,8 @@ pub struct Vcpu {
     /// Counter value at which PMCCNTR_EL0 was zero, while it counts.
     pub(crate) pmu_base: u64,
     pub(crate) shoot_waits: Vec<u64>,
+    /// As [`completed`](Self::completed), before the DSB.
+    pub(crate) announced: Vec<(u64, u64)>,
     /// A broadcast TLBI of this PE waits for its DSB.
     pub shoot_pending: bool,
     /// The event register was set by this PE's SEVL.
@@ -180,6 +185,7 @@ impl Vcpu {
             counters: Counters::default(),
             ring: Ring::new(),
             tlbi_log: None,
+            completed: Vec::new(),
             context_dirty: true,
             rehearsal: None,
             gic: CpuInterface::default(),
@@ -192,6 +198,7 @@ impl Vcpu {
             pmu_line: false,
             pmu_base: 0,
             shoot_waits: vec![0; vm.vcpus.len()],
+            announced: Vec::new(),
             shoot_pending: false,
             own_event: false,
             wfe_spins: 0,

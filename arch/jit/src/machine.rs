@@ -541,6 +541,9 @@ impl JitCpu {
             // With its allocation.
             self.vcpu.tlbi_log = Some(ops);
         }
+        for (first, last) in self.vcpu.completed.drain(..) {
+            self.counters.links_cut += self.code.cut_widely(first, last) as u64;
+        }
         let fp_mode = fpstate::mode_bits(self.vcpu.arch.fpcr);
         if fp_mode != self.fp_mode {
             self.fp_mode = fp_mode;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::shared::req;
+use crate::shared::{TLBI_QUEUE_LIMIT, req};
 use crate::sysreg::{Slot, SysEnc};
 use crate::vcpu::Vcpu;
 
@@ -162,8 +162,23 @@ impl Vcpu {
                     self.counters.shootdowns += 1;
                 }
             }
+            self.announce(&op);
         }
         true
+    }
+
+    /// Remembers what others were told, for an engine that shares what it makes of translations.
+    fn announce(&mut self, op: &TlbiOp) {
+        if self.tlbi_log.is_none() || op.last_is_low() {
+            return;
+        }
+        let range = (canonical(op.start), op.last);
+        let many = self.announced.len() >= TLBI_QUEUE_LIMIT;
+        match self.announced.last_mut() {
+            // One range that holds both; what lies between them is forgotten without need.
+            Some(last) if many => *last = (last.0.min(range.0), last.1.max(range.1)),
+            _ => self.announced.push(range),
+        }
     }
 
     /// DSB: waits until every broadcast TLBI of this PE can have no effect elsewhere any more. Serves its own queue meanwhile, so two PEs may wait for each other.
@@ -200,5 +215,6 @@ impl Vcpu {
             let waited = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
             self.counters.shootdown_ns = self.counters.shootdown_ns.saturating_add(waited);
         }
+        self.completed.append(&mut self.announced);
     }
 }

@@ -458,9 +458,11 @@ fn broadcast_tlbi_reaches_the_other_pe() {
         &[TlbiOp { kind: TlbiKind::Va, asid: 7, start: 0x12_3000, last: 0x12_3fff }]
     );
     a.complete_tlbi();
+    a.tlbi_log = Some(Vec::new());
     a.sys(SysEnc::new(1, 0, 8, 3, 1), 0, 9 << 48 | 0xfff_ffff_f123).unwrap();
-    assert!(a.shoot_pending, "the upper half");
+    assert!(a.shoot_pending && a.completed.is_empty(), "the upper half");
     a.complete_tlbi();
+    assert_eq!(a.completed, [(0xffff_ffff_ff12_3000, 0xffff_ffff_ff12_3fff)]);
     // An address space that is not current goes as a whole, and is not asked about again.
     b.arch.set_sys(Slot::TTBR0_EL1, 8 << 48);
     b.select_context();

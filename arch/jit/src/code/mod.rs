@@ -26,7 +26,7 @@ mod slab;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cpu::{CodeChange, CodeEpochs, CodeStamp};
@@ -159,6 +159,8 @@ pub struct CodeSpace {
     bell: Arc<Bell>,
     /// Virtual pages that links between pages may lead into.
     linked: PageFilter,
+    /// log2 of the bytes of the largest mapping through which a link between pages was made.
+    widest: AtomicU8,
     chunk_size: usize,
     /// Free or retiring chunks to keep.
     reserve: usize,
@@ -214,6 +216,7 @@ impl CodeSpace {
             trimmed: AtomicU64::new(0),
             bell: Arc::default(),
             linked: PageFilter::default(),
+            widest: AtomicU8::new(12),
             chunk_size,
             reserve: (vcpus + 1).min(chunks / 3),
             table: Apart(Mutex::new(table)),
@@ -457,9 +460,9 @@ impl CodeSpace {
         Some(self.host(entry))
     }
 
-    /// Patch exit `id` to branch to the code at `host`. `far`: links to other pages are allowed. True if it was done. That the code is what the exit leads to
+    /// Patch exit `id` to branch to the code at `host`. `far`: links to other pages are allowed, by a mapping of so many bytes (log2). True if it was done. That the code is what the exit leads to
     /// is checked here: since the exit was taken its chunk may have got other code.
-    pub fn link(&self, id: ExitId, host: u64, far: bool) -> bool {
+    pub fn link(&self, id: ExitId, host: u64, far: Option<u8>) -> bool {
         let mut t = self.lock();
         let t = &mut *t;
         let Some(to) = self.cache.offset(host).and_then(|o| self.fragment_at(t, (o / 16) as u32)) else { return false };
@@ -468,7 +471,7 @@ impl CodeSpace {
             let key = |number| self.directory.page(number).map(directory::Page::key);
             let (Some(from), Some(to)) = (key(source.page), key(target.page)) else { return false };
             let va = from.va.wrapping_add_signed(i64::from(site.target) & !0xfff);
-            far && from.mode == to.mode && from.space == to.space && to.va == va
+            far.is_some() && from.mode == to.mode && from.space == to.space && to.va == va
         } else {
             source.page == target.page
         };
@@ -477,6 +480,7 @@ impl CodeSpace {
         let linked = allowed && offset && t.links.link(id, to, &self.cache);
         if linked && is_far {
             t.note_far(id);
+            self.widest.fetch_max(far.unwrap_or_default(), Ordering::Relaxed);
         }
         linked
     }
@@ -516,6 +520,14 @@ impl CodeSpace {
             t.reclaim(&self.grace, &self.directory);
         }
         !dropped.is_empty()
+    }
+
+    /// TLB maintenance of the bytes `first..=last`, which is complete on all vCPUs: as [`CodeSpace::cut`], of the whole mappings that these may have been part
+    /// of. A link that a vCPU made of an old translation before it acknowledged is not there any more after this.
+    pub fn cut_widely(&self, first: u64, last: u64) -> usize {
+        // Whoever made such a link has let go of the lock since.
+        let widest = (1u64 << self.widest.load(Ordering::Relaxed).clamp(12, 63)) - 1;
+        self.cut(first & !widest, if last == u64::MAX { last } else { (last | widest) & !0xfff })
     }
 
     /// TLB maintenance of the virtual pages `first..=last`: links into them from other pages are cut; how many.

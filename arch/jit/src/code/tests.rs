@@ -78,15 +78,20 @@ fn what_is_published_is_found_linked_and_lost_when_its_code_changes() {
     assert_eq!(published, Published::Ours);
     assert_eq!(s.code.lookup(&high(3), 0x20, &s.epochs), Some(b));
     assert_eq!(s.code.lookup(&high(3), 0x24, &s.epochs), None);
-    assert!(!s.code.link(exit_a, a, true), "not where the exit leads");
-    assert!(s.code.link(exit_a, b, true) && !s.code.link(exit_a, b, true));
-    assert!(!s.code.link(exit_c, b, false) && s.code.link(exit_c, b, true));
+    assert!(!s.code.link(exit_a, a, Some(12)), "not where the exit leads");
+    assert!(s.code.link(exit_a, b, Some(12)) && !s.code.link(exit_a, b, Some(12)));
+    assert!(!s.code.link(exit_c, b, None) && s.code.link(exit_c, b, Some(12)));
     assert_eq!((s.leads_to(a), s.leads_to(c)), (b, b));
 
     assert_eq!(s.code.cut(HIGH + 0x3000, HIGH + 0x3fff), 1);
     assert_eq!(s.leads_to(a), b, "links inside a page stay");
     assert_ne!(s.leads_to(c), b);
-    assert!(s.code.link(exit_c, b, true));
+    assert!(s.code.link(exit_c, b, Some(12)));
+    assert_eq!(s.code.cut_widely(HIGH + 0x5000, HIGH + 0x5fff), 0, "another mapping");
+    assert_eq!(s.code.cut_widely(HIGH + 0x3000, HIGH + 0x3fff), 1);
+    assert!(s.code.link(exit_c, b, Some(21)));
+    assert_eq!(s.code.cut_widely(HIGH + 0x5000, HIGH + 0x5fff), 1, "a part of the same block");
+    assert!(s.code.link(exit_c, b, Some(12)));
 
     let drops = s.code.drops();
     assert!(s.epochs.invalidate_page(3));
@@ -95,11 +100,11 @@ fn what_is_published_is_found_linked_and_lost_when_its_code_changes() {
     assert!(!s.code.follow(s.epochs.changes(), &s.epochs));
     assert!(s.code.drops() > drops);
     assert!(s.leads_to(a) != b && s.leads_to(c) != b);
-    assert!(!s.code.link(exit_c, b, true), "it is dead");
+    assert!(!s.code.link(exit_c, b, Some(12)), "it is dead");
     assert_eq!(s.code.lookup(&high(4), 0, &s.epochs), Some(c));
     let (published, b2, _) = s.put(high(3), 0x20, 0);
     assert_eq!(published, Published::Ours);
-    assert!(s.code.link(exit_c, b2, true));
+    assert!(s.code.link(exit_c, b2, Some(12)));
     let _ = &s.ram;
 }
 
@@ -127,10 +132,10 @@ fn links_need_the_same_space_and_mode() {
     let elsewhere = PageKey { va: HIGH + 0x9000, ..high(3) };
     for key in [other_space, other_mode, elsewhere] {
         let (_, host, _) = s.put(key, 0x20, 0);
-        assert!(!s.code.link(exit, host, true), "{key:?}");
+        assert!(!s.code.link(exit, host, Some(12)), "{key:?}");
     }
     let (_, host, _) = s.put(high(3), 0x20, 0);
-    assert!(s.code.link(exit, host, true));
+    assert!(s.code.link(exit, host, Some(12)));
 }
 
 #[test]
@@ -172,7 +177,7 @@ fn what_its_page_lost_is_revived_if_its_words_are_the_same() {
     let mut s = space(1, 1 << 20);
     let (_, a, exit_a) = s.put(high(3), 0x10, 0x20);
     let (_, b, _) = s.put(high(3), 0x20, 0);
-    assert!(s.code.link(exit_a, b, true));
+    assert!(s.code.link(exit_a, b, Some(12)));
     let change = |s: &Space| {
         assert!(s.epochs.invalidate_page(3));
         assert!(s.code.follow(s.epochs.changes(), &s.epochs));
@@ -189,7 +194,7 @@ fn what_its_page_lost_is_revived_if_its_words_are_the_same() {
     assert_eq!(s.code.revive(&high(3), 0x10, stamp, &long, &s.epochs), Some(a));
     assert_eq!(s.code.lookup(&high(3), 0x10, &s.epochs), Some(a));
     assert_eq!(s.code.revive(&high(3), 0x10, stamp, &long, &s.epochs), None, "once");
-    assert!(!s.code.link(exit_a, b, true), "that one is dead");
+    assert!(!s.code.link(exit_a, b, Some(12)), "that one is dead");
     assert_eq!(s.code.revive(&high(3), 0x20, stamp, &[WORDS[0]], &s.epochs), None, "a word is missing");
     assert_eq!(s.code.revive(&high(3), 0x20, stamp, &WORDS, &s.epochs), None, "forgotten");
 
@@ -198,7 +203,7 @@ fn what_its_page_lost_is_revived_if_its_words_are_the_same() {
     assert_eq!(s.code.revive(&high(3), 0x10, stamp, &WORDS, &s.epochs), None, "stale");
     let (published, c, exit_c) = s.put(high(3), 0x10, 0x10);
     assert_eq!(published, Published::Ours);
-    assert!(s.code.link(exit_c, c, true));
+    assert!(s.code.link(exit_c, c, Some(12)));
     change(&s);
     let stamp = s.epochs.begin(3);
     assert_eq!(s.code.revive(&high(3), 0x10, stamp, &[WORDS[0], 0], &s.epochs), None, "other words");
@@ -303,15 +308,15 @@ fn all_links_between_pages_are_cut_at_once() {
     let (_, b, _) = s.put(high(3), 0x20, 0);
     let (_, c, exit_c) = s.put(high(4), 0, 0x20 - 0x1000);
     for _ in 0..3000 {
-        assert!(s.code.link(exit_c, b, true));
+        assert!(s.code.link(exit_c, b, Some(12)));
         assert_eq!(s.code.cut(HIGH + 0x3000, HIGH + 0x3fff), 1);
     }
     assert!(s.code.lock().far.capacity() < 3000, "what was cut does not pile up");
-    assert!(s.code.link(exit_a, b, true) && s.code.link(exit_c, b, true));
+    assert!(s.code.link(exit_a, b, Some(12)) && s.code.link(exit_c, b, Some(12)));
     assert_eq!(s.code.cut(0, u64::MAX), 1);
     assert_eq!(s.leads_to(a), b, "links inside a page stay");
     assert_ne!(s.leads_to(c), b);
     assert_eq!(s.code.cut(0, u64::MAX), 0);
-    assert!(s.code.link(exit_c, b, true));
+    assert!(s.code.link(exit_c, b, Some(12)));
     assert_eq!(s.code.cut(0, u64::MAX), 1);
 }

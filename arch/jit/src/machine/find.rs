@@ -90,7 +90,7 @@ impl JitCpu {
         };
         let on = |o| self.shared.options.optimise.has(o);
         let links = on(Optimisation::Links);
-        let far = mode.far && t.global && on(Optimisation::FarLinks);
+        let far = (mode.far && t.global && on(Optimisation::FarLinks)).then_some(t.block_shift);
         if let Some(exit) = link
             && links
             && !self.skips()
