@@ -16,10 +16,11 @@ const MOST: Duration = Duration::from_micros(500);
 const SPIN: Duration = Duration::from_micros(12);
 /// Shortest nap: to fall asleep and wake takes some microseconds.
 const NAP: Duration = Duration::from_micros(25);
-/// A look that yields the processor for so long has taken it from somebody.
-const CROWDED: Duration = Duration::from_micros(20);
+/// A look that yields the processor for so long has taken it from somebody who has work for it: interrupts and what the
+/// host's kernel does now and then take less, a time slice takes more.
+const CROWDED: Duration = Duration::from_micros(400);
 /// A nap that lasts for so much longer found the processor taken.
-const OVERSLEPT: Duration = Duration::from_micros(100);
+const OVERSLEPT: Duration = Duration::from_micros(400);
 /// After either there are no looks for so long.
 const ABSTAIN: Duration = Duration::from_millis(50);
 /// Looks between two readings of the clock.
