@@ -175,6 +175,12 @@ fn the_host_is_out_of_reach_unless_it_is_asked_for() {
     assert!(listener.accept().is_err(), "somebody came");
 }
 
+/// What comes to port 99 goes to `/tmp/got`; then there is `/tmp/done`. Its input is not the terminal: what is typed there
+/// would stop it, as any process in the background that reads it.
+fn receive_in_background(shell: &mut Shell) {
+    shell.command("(nc -l -p 99 </dev/null >/tmp/got; touch /tmp/done) & true");
+}
+
 #[test]
 fn two_machines_on_one_cable() {
     let path = std::env::temp_dir().join(format!("vmm-test-{}.cable", std::process::id()));
@@ -188,10 +194,9 @@ fn two_machines_on_one_cable() {
     assert!(ping.contains(" 0% packet loss"), "{ping}");
     second.command("head -c 20000000 /dev/urandom >/tmp/data");
     let expected = second.command("md5sum </tmp/data");
-    first.command("(nc -l -p 99 >/tmp/data; touch /tmp/done) & true");
+    receive_in_background(&mut first);
     second.command("sleep 1; nc 192.168.9.1 99 </tmp/data");
-    let got = first.command("for i in $(seq 100); do [ -e /tmp/done ] && break; sleep 0.2; done; md5sum </tmp/data");
-    assert_eq!(got, expected);
+    assert_eq!(first.command("until [ -e /tmp/done ]; do sleep 0.2; done; md5sum </tmp/got"), expected);
     for mut shell in [first, second] {
         no_complaints(&mut shell);
         assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
@@ -247,11 +252,13 @@ fn tap(offloads: &str) {
     let ping = shell.command("ping -c 2 -w 20 192.168.77.1; ping -c 1 -s 4000 -w 20 192.168.77.1");
     assert_eq!(ping.matches(" 0% packet loss").count(), 2, "{ping}");
     let data = pattern(20 * MIB, 0);
-    shell.command("(nc -l -p 99 >/tmp/got; touch /tmp/done) & true");
+    receive_in_background(&mut shell);
     beside_when_ready(id, "cat >/dev/tcp/192.168.77.2/99", &data);
-    shell.command("for i in $(seq 100); do [ -e /tmp/done ] && break; sleep 0.2; done");
+    shell.command("until [ -e /tmp/done ]; do sleep 0.2; done");
     shell.command("(nc -l -p 98 </tmp/got >/dev/null) & true");
-    assert!(beside_when_ready(id, "cat </dev/tcp/192.168.77.2/98", &[]) == data, "the bytes differ");
+    let back = beside_when_ready(id, "cat </dev/tcp/192.168.77.2/98", &[]);
+    let differs = data.iter().zip(&back).position(|(sent, got)| sent != got);
+    assert!(back == data, "{} bytes went, {} came back, the first that differs: {differs:?}", data.len(), back.len());
     no_complaints(&mut shell);
     assert_eq!(shell.end("poweroff -f").status.code(), Some(0));
 }

@@ -87,6 +87,10 @@ impl Backend for Tap {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The kernel gave up on this one frame: it has no header for it. The next may be there already.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.shared.lost.fetch_add(1, Ordering::Relaxed);
+                }
                 Err(error) => {
                     if error.kind() == io::ErrorKind::WouldBlock {
                         // It was added once, and stays.
