@@ -32,7 +32,7 @@ struct Held {
 impl Held {
     fn by(process: u32) -> Held {
         let descriptors = fs::read_dir(format!("/proc/{process}/fd")).expect("it runs").count();
-        let taken = Taken::by("/proc".as_ref(), process, MEMORY.1).expect("it runs");
+        let taken = Taken::by(process, MEMORY.1).expect("it runs");
         Held { descriptors, memory: taken.resident_beside() }
     }
 }

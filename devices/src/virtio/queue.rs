@@ -175,12 +175,12 @@ impl ActiveQueue<'_> {
 
     /// There is nothing to do: looks for a while whether there is a request, a ring, or what `is_done` looks for. False if
     /// the handler may as well sleep.
-    pub(super) fn look(&mut self, mut is_done: impl FnMut() -> bool) -> bool {
-        self.look_or_nap(false, &mut is_done)
+    pub(super) fn look(&mut self, is_done: impl FnMut() -> bool) -> bool {
+        self.look_or_nap(false, is_done)
     }
 
     /// `may_nap`: nothing matters but requests and rings.
-    fn look_or_nap(&mut self, may_nap: bool, is_done: &mut impl FnMut() -> bool) -> bool {
+    fn look_or_nap(&mut self, may_nap: bool, mut is_done: impl FnMut() -> bool) -> bool {
         let (queue, slot, shared) = (&*self.queue, self.slot, self.shared);
         let is_ready = || is_done() || slot.doorbell.take() || slot.has_more(queue, shared) || !slot.may_run(shared);
         self.linger.look(may_nap, is_ready)
@@ -302,7 +302,7 @@ impl ActiveQueue<'_> {
                 return Ok(());
             }
             // The driver need not ring for what comes now.
-            if self.look_or_nap(true, &mut || false) {
+            if self.look_or_nap(true, || false) {
                 continue;
             }
             if !self.queue.enable_notification(memory).map_err(|e| self.slot.broken(&e))? {

@@ -1,7 +1,6 @@
 //! `vmm bench memory`: what a machine takes of the host beside its guest's memory, at a shell's prompt after a while.
 
 use std::io::Read;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -173,7 +172,7 @@ fn one(subject: &Subject, guest: &DemoGuest, cpus: u16) -> Result<Taken, Failure
     prompt(&mut running)
         .ok_or_else(|| Failure::backend(format!("{} did not come to the guest's prompt", subject.name())))?;
     std::thread::sleep(SETTLE);
-    Taken::by(Path::new("/proc"), running.0.id(), MEMORY_MIB << 10)
+    Taken::by(running.0.id(), MEMORY_MIB << 10)
 }
 
 /// Waits for the prompt; goes on reading, so that the guest can go on writing.

@@ -190,7 +190,7 @@ fn one_start(options: &Options, guest: &Path) -> Result<(Duration, u64), Failure
         return Err(ended(&mut running));
     }
     let time = started.elapsed();
-    let taken = Taken::by("/proc".as_ref(), running.0.id(), MEMORY_MIB << 10)?;
+    let taken = Taken::by(running.0.id(), MEMORY_MIB << 10)?;
     Ok((time, taken.resident_beside()))
 }
 

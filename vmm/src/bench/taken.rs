@@ -1,7 +1,6 @@
 //! What a process takes of the host's memory, told from the guest's.
 
 use std::fs;
-use std::path::Path;
 
 use crate::exit::Failure;
 
@@ -19,16 +18,15 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// What process `id` takes, whose guest has `memory_kib` of memory: `proc` is where procfs is mounted.
+    /// What process `id` takes, whose guest has `memory_kib` of memory.
     ///
     /// # Errors
     /// No such process, or no mapping of it is as large as the guest's memory.
-    pub fn by(proc: &Path, id: u32, memory_kib: u64) -> Result<Taken, Failure> {
-        let path = proc.join(id.to_string()).join("smaps");
-        let maps = fs::read_to_string(&path).map_err(|e| Failure::backend(format!("{}: {e}", path.display())))?;
-        Taken::of(&maps, memory_kib).ok_or_else(|| {
-            Failure::backend(format!("{} has no mapping of {memory_kib} KiB: the guest's memory", path.display()))
-        })
+    pub fn by(id: u32, memory_kib: u64) -> Result<Taken, Failure> {
+        let path = format!("/proc/{id}/smaps");
+        let maps = fs::read_to_string(&path).map_err(|e| Failure::backend(format!("{path}: {e}")))?;
+        Taken::of(&maps, memory_kib)
+            .ok_or_else(|| Failure::backend(format!("{path} has no mapping of {memory_kib} KiB: the guest's memory")))
     }
 
     /// What `/proc/PID/smaps` says; `None` where no mapping is as large as the guest's memory.

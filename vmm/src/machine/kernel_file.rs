@@ -105,11 +105,10 @@ impl KernelFile {
 
     fn read_again(&self) -> Result<Kernel, Failure> {
         let Some(file) = self.file.as_ref() else { return Err(self.failed(&"it was not kept")) };
-        let kernel = match image_head(file, &Limits::default()) {
-            Some(kernel) => kernel,
-            None => self.read_whole()?,
-        };
-        self.check_again(kernel)
+        match image_head(file, &Limits::default()) {
+            Some(kernel) => self.check_again(kernel),
+            None => self.read_whole(),
+        }
     }
 
     fn read_whole(&self) -> Result<Kernel, Failure> {

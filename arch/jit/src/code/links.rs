@@ -263,10 +263,7 @@ impl Links {
         let mut id = self.fragment(to).map_or(NONE, |f| f.incoming);
         while let Some(e) = self.exit(id) {
             let next = e.next;
-            if e.site.is_far() {
-                self.unlink(id, cache);
-                cut += 1;
-            }
+            cut += usize::from(self.cut(id, cache));
             id = next;
         }
         cut

@@ -61,6 +61,15 @@ impl Space {
         (published, hot, exit)
     }
 
+    /// Three fragments, where they are and their exits: from the first an exit leads to the second in its page, from the third one to the second from another page.
+    fn put_three(&mut self) -> [(u64, ExitId); 3] {
+        [(high(3), 0x10, 0x20), (high(3), 0x20, 0), (high(4), 0, 0x20 - 0x1000)].map(|(key, offset, target)| {
+            let (published, host, exit) = self.put(key, offset, target);
+            assert_eq!(published, Published::Ours);
+            (host, exit)
+        })
+    }
+
     /// Where the hot jump of the fragment at `host` leads.
     fn leads_to(&self, host: u64) -> u64 {
         // SAFETY: a field of code in the cache, mapped readable.
@@ -72,10 +81,7 @@ impl Space {
 #[test]
 fn what_is_published_is_found_linked_and_lost_when_its_code_changes() {
     let mut s = space(1, 1 << 20);
-    let (_, a, exit_a) = s.put(high(3), 0x10, 0x20);
-    let (published, b, _) = s.put(high(3), 0x20, 0);
-    let (_, c, exit_c) = s.put(high(4), 0, 0x20 - 0x1000);
-    assert_eq!(published, Published::Ours);
+    let [(a, exit_a), (b, _), (c, exit_c)] = s.put_three();
     assert_eq!(s.code.lookup(&high(3), 0x20, &s.epochs), Some(b));
     assert_eq!(s.code.lookup(&high(3), 0x24, &s.epochs), None);
     assert!(!s.code.link(exit_a, a, Some(12)), "not where the exit leads");
@@ -304,9 +310,7 @@ fn drops_are_remembered_by_the_virtual_page() {
 #[test]
 fn all_links_between_pages_are_cut_at_once() {
     let mut s = space(1, 1 << 20);
-    let (_, a, exit_a) = s.put(high(3), 0x10, 0x20);
-    let (_, b, _) = s.put(high(3), 0x20, 0);
-    let (_, c, exit_c) = s.put(high(4), 0, 0x20 - 0x1000);
+    let [(a, exit_a), (b, _), (c, exit_c)] = s.put_three();
     for _ in 0..3000 {
         assert!(s.code.link(exit_c, b, Some(12)));
         assert_eq!(s.code.cut(HIGH + 0x3000, HIGH + 0x3fff), 1);
