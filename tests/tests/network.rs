@@ -175,10 +175,10 @@ fn the_host_is_out_of_reach_unless_it_is_asked_for() {
     assert!(listener.accept().is_err(), "somebody came");
 }
 
-/// What comes to port 99 goes to `/tmp/got`; then there is `/tmp/done`. Its input is not the terminal: what is typed there
-/// would stop it, as any process in the background that reads it.
+/// What comes to port 99 goes to `/tmp/got`; then there is `/tmp/done`. Its input is not the terminal, where what is typed
+/// would stop it as any process in the background that reads it; and it does not end, as the connection would with it.
 fn receive_in_background(shell: &mut Shell) {
-    shell.command("(nc -l -p 99 </dev/null >/tmp/got; touch /tmp/done) & true");
+    shell.command("mkfifo /tmp/none; (nc -l -p 99 <>/tmp/none >/tmp/got; touch /tmp/done) & true");
 }
 
 #[test]
