@@ -106,7 +106,11 @@ pub const BIT_REVERSE: Const = Const(107);
 pub const ROUND_HIGH: Const = Const(108);
 /// The sign bits of the elements within a width: by size (4) of widths 1, 2, 4, 8, 16 (5), 20.
 pub const SIGN_IN: Const = Const(109);
-const SHUFFLES: u16 = 129;
+/// 0x100 in each element of 16, 32 or 64 bits, 3.
+pub const BYTE_COUNTS: Const = Const(129);
+/// 0x80 in each element of 16, 32 or 64 bits, 3.
+pub const BYTE_NEGATIVE: Const = Const(132);
+const SHUFFLES: u16 = 135;
 /// Shuffles of one size and number of structure elements: 4 + 9 + 16.
 const SHUFFLES_EACH: u16 = 29;
 const LEN: usize = (SHUFFLES + 2 * 4 * SHUFFLES_EACH) as usize;
@@ -204,6 +208,8 @@ const fn build() -> [u128; LEN] {
         let half = 8u32 << n;
         t[17 + n] = splat((1 << half) - 1, 2 * half);
         let bytes = 1u32 << n;
+        t[129 + n] = splat(0x100, 2 * half);
+        t[132 + n] = splat(0x80, 2 * half);
         t[62 + n] = shuffle!(|i| if i < 8 { (i / bytes) * 2 * bytes + i % bytes } else { 0x80 });
         t[65 + n] = shuffle!(|i| if i < 8 { (i / bytes) * 2 * bytes + bytes + i % bytes } else { 0x80 });
         t[22 + n] = splat8(16 * (n as u8 + 1));

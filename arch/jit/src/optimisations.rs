@@ -70,6 +70,7 @@ optimisations! {
     PageDrops "page-drops" "Where code of a page at EL1 goes, only the jumps into that page are forgotten.";
     IdleTrim "idle-trim" "While the machine idles all but the newest code goes, and its memory back to the host.";
     InlineProbes "inline-probes" "Most access sites look into the first-level table in line (off: all have slots).";
+    NarrowDivision "narrow-division" "64-bit divisions of numbers of 32 bits are done in 32 bits.";
     HugePages "huge-pages" "Code and translation tables lie in huge pages of the host.";
 }
 

@@ -496,6 +496,8 @@ vops! {
     VPCMPGTD "vpcmpgtd" 1 1 G0 0x66 Rvm, Vex Full, V;  VPCMPGTQ "vpcmpgtq" 1 2 G0 0x37 Rvm, Vex Full, V;
     VPCMPUB "vpcmpub" 1 3 W0 0x3e Rvmi, Evex Full, RegK;  VPCMPUW "vpcmpuw" 1 3 W1 0x3e Rvmi, Evex Full, RegK;
     VPCMPUD "vpcmpud" 1 3 W0 0x1e Rvmi, Evex Full, RegK;  VPCMPUQ "vpcmpuq" 1 3 W1 0x1e Rvmi, Evex Full, RegK;
+    VPTESTMW "vptestmw" 1 2 W1 0x26 Rvm, Evex Full, RegK;  VPTESTMD "vptestmd" 1 2 W0 0x27 Rvm, Evex Full, RegK;
+    VPTESTMQ "vptestmq" 1 2 W1 0x27 Rvm, Evex Full, RegK;
     VPTESTNMB "vptestnmb" 2 2 W0 0x26 Rvm, Evex Full, RegK;  VPTEST "vptest" 1 2 G0 0x17 Rm, Vex Full, V;
     VPABSB "vpabsb" 1 2 G0 0x1c Rm, Both Full, V;  VPABSW "vpabsw" 1 2 G0 0x1d Rm, Both Full, V;
     VPABSD "vpabsd" 1 2 W0 0x1e Rm, Both Full, V;  VPABSQ "vpabsq" 1 2 W1 0x1f Rm, Evex Full, V;

@@ -128,6 +128,15 @@ const FORMS: &[Form] = &[
         ],
     ),
     ("bits", EL0, &[(0xdac0_0065, "rbit x5, x3"), (0xdac0_1066, "clz x6, x3"), (0x9bc2_7c67, "umulh x7, x3, x2")]),
+    (
+        "shift_by_register",
+        EL0,
+        &[
+            (0x6ea4_4466, "ushl v6.4s, v3.4s, v4.4s"),
+            (0x4ea4_4466, "sshl v6.4s, v3.4s, v4.4s"),
+            (0x9ac2_0865, "udiv x5, x3, x2"),
+        ],
+    ),
     ("counter", EL0, &[(0xd503_3fdf, "isb"), (0xd53b_e041, "mrs x1, cntvct_el0")]),
     (
         "acquire_release",

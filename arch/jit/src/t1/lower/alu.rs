@@ -6,6 +6,7 @@ use isa::insn::{
 
 use crate::asm::{Alu, Cc, Gpr, Lock, Mem, Rm, Section, Shift, Sz, Unary, VLen, Xmm, ops};
 use crate::constants::BIT_REVERSE;
+use crate::optimisations::Optimisation;
 use crate::t1::builder::Builder;
 use crate::t1::flags::{Op2, Polarity, Recipe, RecipeOp, from_nzcv};
 use crate::t1::regs::{SP, ZR, or_sp, pin};
@@ -708,6 +709,9 @@ fn data2(b: &mut Builder<'_>, sz: Sz, op: DataOp2, rd: u8, rn: u8, rm: u8) {
 
 /// RAX = RAX / RCX with Arm's rules: by zero gives zero, the overflow of a signed division wraps.
 fn divide(b: &mut Builder<'_>, sz: Sz, signed: bool) {
+    if sz == Sz::Q && b.optimise.has(Optimisation::NarrowDivision) {
+        return divide_narrow(b, signed);
+    }
     let (cold, done) = (b.a.label(), b.a.label());
     if signed {
         // 0 and -1 leave the straight line: (divisor + 1) is 1 or 0.
@@ -727,6 +731,39 @@ fn divide(b: &mut Builder<'_>, sz: Sz, signed: bool) {
     b.a.bind(cold);
     // Divisor 0: RAX * 0. Divisor -1: RAX * -1, which wraps as the architecture says.
     b.a.imul(sz, RAX, RCX);
+    b.a.jmp(done);
+    b.a.switch(old);
+}
+
+/// As [`divide`] of 64 bits: what fits 32 unsigned bits, as nearly all that programs divide, is divided in 32, which takes hosts less time.
+fn divide_narrow(b: &mut Builder<'_>, signed: bool) {
+    let (wide, zero, done) = (b.a.label(), b.a.label(), b.a.label());
+    b.a.mov(Sz::Q, RDX, RAX);
+    b.a.alu(Alu::Or, Sz::Q, RDX, RCX);
+    b.a.shift_imm(Shift::Shr, Sz::Q, RDX, 32);
+    b.a.jcc(Cc::Ne, wide);
+    b.a.test(Sz::D, RCX, RCX);
+    b.a.jcc(Cc::E, zero);
+    // RDX is 0.
+    b.a.unary(Unary::Div, Sz::D, RCX);
+    b.a.bind(done);
+    let old = b.a.switch(Section::Cold);
+    b.a.bind(wide);
+    if signed {
+        b.a.lea(Sz::Q, RDX, Mem::b(RCX, 1));
+        b.a.alu_imm(Alu::Cmp, Sz::Q, RDX, 1);
+        b.a.jcc(Cc::Be, zero);
+        b.a.sign_rdx(Sz::Q);
+        b.a.unary(Unary::Idiv, Sz::Q, RCX);
+    } else {
+        b.a.test(Sz::Q, RCX, RCX);
+        b.a.jcc(Cc::E, zero);
+        b.a.zero(RDX);
+        b.a.unary(Unary::Div, Sz::Q, RCX);
+    }
+    b.a.jmp(done);
+    b.a.bind(zero);
+    b.a.imul(Sz::Q, RAX, RCX);
     b.a.jmp(done);
     b.a.switch(old);
 }

@@ -2,13 +2,17 @@
 
 use isa::insn::{ESize, Insn, VecShiftOp, VecShiftRegOp, VecWidth};
 
-use crate::asm::{BY_WAY_OF, VLen, Xmm, ops};
-use crate::constants::{BYTE_SHL, BYTE_SHR, BYTE_SIGN, LOW_BYTE, ONE, POSITIVE, SIGN, WIDTH};
+use crate::asm::{BY_WAY_OF, Masking, VLen, Vop, Xmm, ops};
+use crate::constants::{
+    BYTE_COUNTS, BYTE_NEGATIVE, BYTE_SHL, BYTE_SHR, BYTE_SIGN, LOW_BYTE, ONE, POSITIVE, SIGN, WIDTH,
+};
 use crate::t1::builder::Builder;
 
 use super::vector::{X0, X1, X2, X3, add, by_size, cmpeq, cmpgt, sized, sub};
 
 const L: VLen = VLen::L128;
+/// The mask register for elements whose count is negative.
+const NEGATIVE: u8 = 1;
 
 /// Lower one instruction of this family; false if it has no lowering.
 pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
@@ -164,59 +168,65 @@ pub fn rounding(b: &mut Builder<'_>, kind: Kind, es: ESize, d: Xmm, n: Xmm, coun
     b.v128(add(es), d, d, X3);
 }
 
-/// SSHL and USHL of elements of 32 and 64 bits, and with AVX-512 of 16: left by the count and right by its opposite, both as numbers of eight bits, of which those
-/// of the wrong direction are too large to leave anything.
+/// Shifts by a register: the count is the lowest byte of each element, signed; negative counts shift right.
 fn by_register(b: &mut Builder<'_>, op: VecShiftRegOp, es: ESize, width: VecWidth, (rd, rn, rm): (u8, u8, u8)) -> bool {
-    if b.host.vectors32 && es != ESize::B {
-        by_register_wide(b, op, es, width, (rd, rn, rm));
-        return true;
-    }
+    let plain = matches!(op, VecShiftRegOp::Sshl | VecShiftRegOp::Ushl);
     let signed = op == VecShiftRegOp::Sshl;
-    if b.host.vectors32 && es == ESize::B && (signed || op == VecShiftRegOp::Ushl) {
-        bytes_by_register(b, signed, width, (rd, rn, rm));
+    if es == ESize::B {
+        if b.host.vectors32 && plain {
+            bytes_by_register(b, signed, width, (rd, rn, rm));
+        }
+        return b.host.vectors32 && plain;
+    }
+    if plain && (b.host.avx512 || es == ESize::S || es == ESize::D && !signed) {
+        plain_by_register(b, signed, es, width, (rd, rn, rm));
         return true;
     }
-    if !(signed || op == VecShiftRegOp::Ushl)
-        || es == ESize::B
-        || (es == ESize::H || signed && es == ESize::D) && !b.host.avx512
-    {
-        return false;
+    if b.host.vectors32 {
+        by_register_wide(b, op, es, width, (rd, rn, rm));
     }
+    b.host.vectors32
+}
+
+/// The host's shifts by the unsigned counts of each element, left and right.
+fn host_shifts(es: ESize, signed: bool) -> (Vop, Vop) {
+    let right = if signed {
+        [ops::VPSRAVW, ops::VPSRAVW, ops::VPSRAVD, ops::VPSRAVQ]
+    } else {
+        [ops::VPSRLVW, ops::VPSRLVW, ops::VPSRLVD, ops::VPSRLVQ]
+    };
+    (by_size(es, [ops::VPSLLVW, ops::VPSLLVW, ops::VPSLLVD, ops::VPSLLVQ]), by_size(es, right))
+}
+
+/// SSHL and USHL of elements of 32 and 64 bits, and with AVX-512 of 16: left by the count's byte and right by 256 less it, of which the wrong one is at
+/// least 128 and leaves nothing, or, shifting right with the sign, is not taken.
+fn plain_by_register(b: &mut Builder<'_>, signed: bool, es: ESize, width: VecWidth, (rd, rn, rm): (u8, u8, u8)) {
+    let (left, right) = host_shifts(es, signed);
+    let half = es as u8 - 1;
+    let masked = signed && b.host.avx512;
     b.begin(&[], false);
     let n = b.v(rn, X0);
     let m = b.v(rm, X1);
-    let byte = sized(LOW_BYTE, es);
-    let (left, right) = match (es, signed) {
-        (ESize::H, false) => (ops::VPSLLVW, ops::VPSRLVW),
-        (ESize::H, true) => (ops::VPSLLVW, ops::VPSRAVW),
-        (ESize::S, false) => (ops::VPSLLVD, ops::VPSRLVD),
-        (ESize::S, true) => (ops::VPSLLVD, ops::VPSRAVD),
-        (_, false) => (ops::VPSLLVQ, ops::VPSRLVQ),
-        (_, true) => (ops::VPSLLVQ, ops::VPSRAVQ),
-    };
-    b.a.vzero(X3);
-    b.v128(sub(es), X3, X3, m);
-    b.v128(ops::VPAND, X3, X3, byte);
-    b.v128(right, X3, n, X3);
-    b.v128(ops::VPAND, X2, m, byte);
-    b.v128(left, X2, n, X2);
-    if signed {
-        // The right shift leaves the sign where it should leave nothing: take it where the count is negative only.
-        let up = 8 * u8::try_from(es.bytes() - 1).unwrap_or(0);
-        shift(b, Kind::Left, es, X1, m, up);
-        match es {
-            ESize::H => {
-                b.a.vshift(ops::VPSRAW_I, L, X1, X1, 15);
-                b.a.v4(ops::VPBLENDVB, L, X2, X2, X3, X1);
-            }
-            ESize::S => b.a.v4(ops::VBLENDVPS, L, X2, X2, X3, X1),
-            _ => b.a.v4(ops::VBLENDVPD, L, X2, X2, X3, X1),
-        }
-        b.finish_v(rd, X2, width);
-    } else {
-        b.finish_op(ops::VPOR, rd, X2, X3, width);
+    if masked {
+        let test = by_size(es, [ops::VPTESTMW, ops::VPTESTMW, ops::VPTESTMD, ops::VPTESTMQ]);
+        b.a.v3(test, L, Xmm(NEGATIVE), m, BYTE_NEGATIVE.plus(half));
     }
-    true
+    b.v128(ops::VPAND, X1, m, sized(LOW_BYTE, es));
+    b.a.vload(X3, BYTE_COUNTS.plus(half).mem());
+    b.v128(sub(es), X3, X3, X1);
+    b.v128(left, X2, n, X1);
+    if masked {
+        b.a.v3_ext(right, L, X2, n, X3, Masking { k: NEGATIVE, zero: false }, None);
+        return b.finish_v(rd, X2, width);
+    }
+    b.v128(right, X3, n, X3);
+    if signed {
+        // Only elements of 32 bits come here: the sign of the count's byte becomes that of its element.
+        b.a.vshift(ops::VPSLLD_I, L, X1, X1, 24);
+        b.a.v4(ops::VBLENDVPS, L, X2, X2, X3, X1);
+        return b.finish_v(rd, X2, width);
+    }
+    b.finish_op(ops::VPOR, rd, X2, X3, width);
 }
 
 /// All shifts by a register of elements of 16 bits and more, on hosts where the encoder's two registers are free between instructions. The host's
