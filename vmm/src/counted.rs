@@ -23,6 +23,14 @@ impl Executed {
         (translated != 0).then(|| Executed { all: translated + between, interpreted: sum(stats, "/instructions") })
     }
 
+    /// What was executed beyond `before`, which a run does in any case.
+    pub fn beyond(self, before: Executed) -> Executed {
+        Executed {
+            all: self.all.saturating_sub(before.all),
+            interpreted: self.interpreted.saturating_sub(before.interpreted),
+        }
+    }
+
     /// The interpreter's share.
     pub fn percent(self) -> f64 {
         self.interpreted as f64 / self.all.max(1) as f64 * 100.0
@@ -41,5 +49,7 @@ mod tests {
         assert_eq!(executed, Executed { all: 4000, interpreted: 6 });
         assert!((executed.percent() - 0.15).abs() < 1e-9);
         assert_eq!(Executed::of(&json!({ "vcpus": [one(0)] })), None);
+        let own = executed.beyond(Executed { all: 1000, interpreted: 9 });
+        assert_eq!(own, Executed { all: 3000, interpreted: 0 });
     }
 }

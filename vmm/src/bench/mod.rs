@@ -5,6 +5,7 @@ pub mod devices;
 pub mod memory;
 pub mod root;
 pub mod scaling;
+pub mod share;
 pub mod start;
 pub mod subject;
 pub mod table;
@@ -59,6 +60,8 @@ pub struct Options {
     pub runs: u32,
     /// Each program is run again until so many seconds have passed; 0: once.
     pub seconds: u32,
+    /// Whether instructions are counted, in runs of their own.
+    pub interpreted: bool,
     /// Whether processor time counts instead of the clock.
     pub processor_time: bool,
     /// Numbers of vCPUs.
@@ -105,6 +108,15 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Vec<Table>, Fai
         table
     };
     let mut tables: Vec<Table> = options.cpus.iter().map(new_table).collect();
+    let job = |cpus, programs, initramfs| Job {
+        cpus,
+        seconds: if boot.as_deref() == Some(initramfs) { 0 } else { options.seconds },
+        programs,
+        kernel: &kernel,
+        initramfs,
+        memory: MEMORY,
+        attached: &Attached::Nothing,
+    };
     // Interleaved, so that what else the host does meets all alike.
     for number in 1..=options.runs {
         for table in &mut tables {
@@ -112,31 +124,13 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Vec<Table>, Fai
                 let name = subject.name();
                 let title = format!("run {number}, {} vCPU, {name}", table.cpus);
                 if let Some(initramfs) = boot.as_deref().filter(|_| name != NATIVE) {
-                    let job = Job {
-                        cpus: table.cpus,
-                        seconds: 0,
-                        programs: &[],
-                        kernel: &kernel,
-                        initramfs,
-                        memory: MEMORY,
-                        attached: &Attached::Nothing,
-                    };
-                    let run = subject.run(&job, &mut |_| ())?;
+                    let run = subject.run(&job(table.cpus, &[], initramfs), &mut |_| ())?;
                     let time = if options.processor_time { run.spent } else { run.elapsed };
                     progress.note(&format!("{title}: boot {:.3} s", time.as_secs_f64()));
                     table.enter_time(&name, BOOT, time);
                 }
                 if let Some(initramfs) = initramfs.as_deref() {
-                    let job = Job {
-                        cpus: table.cpus,
-                        seconds: options.seconds,
-                        programs: &programs,
-                        kernel: &kernel,
-                        initramfs,
-                        memory: MEMORY,
-                        attached: &Attached::Nothing,
-                    };
-                    let run = subject.run(&job, &mut |seen| {
+                    let run = subject.run(&job(table.cpus, &programs, initramfs), &mut |seen| {
                         let Seen::Measured(measured) = seen else { return };
                         let (time, spent) = (measured.time.as_secs_f64(), measured.spent.as_secs_f64());
                         progress.note(&format!("{title}: {} {time:.3} s, processor {spent:.2} s", measured.program));
@@ -144,6 +138,15 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Vec<Table>, Fai
                     table.enter(&name, &run);
                 }
             }
+        }
+    }
+    if options.interpreted {
+        for table in &mut tables {
+            let once = |programs, initramfs| Job { seconds: 0, ..job(table.cpus, programs, initramfs) };
+            let boot = boot.as_deref().map(|initramfs| once(&[], initramfs));
+            let work = initramfs.as_deref().map(|initramfs| once(&programs, initramfs));
+            table.shares =
+                share::measure(&options.vmm_options, boot.as_ref().map(|job| (BOOT, job)), work.as_ref(), progress)?;
         }
     }
     Ok(tables)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::share::Shares;
 use super::subject::Run;
 use crate::counted::Executed;
 
@@ -33,6 +34,8 @@ pub struct Table {
     pub wrong: Vec<String>,
     /// The last counters of `vmm`.
     pub stats: Option<Value>,
+    /// Instructions by program, if they were counted.
+    pub shares: Shares,
 }
 
 impl Table {
@@ -109,7 +112,8 @@ impl Table {
             if self.cpus == 1 { "" } else { "s, as many copies of each program" }
         );
         out += if self.processor_time { " of processor time" } else { "" };
-        out += "; then times slower than native; then vmm against the fastest QEMU\n";
+        out += "; then times slower than native; then vmm against the fastest QEMU";
+        out += if self.shares.is_empty() { "\n" } else { "; then the interpreter's share of its instructions\n" };
         let mut row = |name: &str,
                        seconds: &dyn Fn(&str) -> Option<f64>,
                        slower: &dyn Fn(&str) -> Option<f64>,
@@ -129,7 +133,11 @@ impl Table {
                 out += &cell(slower(subject), 1, "x");
             }
             out += " |";
-            out += &format!("{}\n", cell(gain, 2, "x"));
+            out += &cell(gain, 2, "x");
+            if let Some(executed) = self.shares.get(name) {
+                out += &cell(Some(executed.percent()), 4, " %");
+            }
+            out += "\n";
         };
         for program in &self.programs {
             row(
@@ -147,7 +155,8 @@ impl Table {
         let executed = self.stats.as_ref().and_then(Executed::of).map_or_else(String::new, |executed| {
             format!("interpreted: {:.4} % of {} guest instructions in the last run\n", executed.percent(), executed.all)
         });
-        format!("{title}\n{:12}{head} |{slower} |{:>13}\n{rows}{executed}", "", "gain")
+        let share = if self.shares.is_empty() { String::new() } else { format!("{:>13}", "interpreted") };
+        format!("{title}\n{:12}{head} |{slower} |{:>13}{share}\n{rows}{executed}", "", "gain")
     }
 
     /// All that was measured.
@@ -162,7 +171,9 @@ impl Table {
                     let value = json!({ "median_seconds": self.seconds(program, subject), "seconds": all, "times_native": self.slowdown(program, subject) });
                     Some((subject.clone(), value))
                 });
-                json!({ "program": program, "subjects": subjects.collect::<serde_json::Map<_, _>>(), "gain": self.gain(program) })
+                let share = self.shares.get(program);
+                let share = share.map(|own| json!({ "instructions": own.all, "interpreted": own.interpreted, "interpreted_percent": own.percent() }));
+                json!({ "program": program, "subjects": subjects.collect::<serde_json::Map<_, _>>(), "gain": self.gain(program), "executed": share })
             })
             .collect();
         json!({
@@ -222,6 +233,20 @@ mod tests {
         );
         let text = table.text();
         assert!(text.lines().any(|line| line.starts_with("gzip") && line.ends_with("4.50x")), "{text}");
+    }
+
+    #[test]
+    fn the_interpreters_share_is_a_column_of_its_own() {
+        let mut table = table();
+        let head = |table: &Table| table.text().lines().nth(1).map(|line| line.ends_with("interpreted"));
+        assert_eq!(head(&table), Some(false));
+        table.shares.insert("gzip".into(), Executed { all: 200_000, interpreted: 10 });
+        assert_eq!(head(&table), Some(true));
+        let text = table.text();
+        assert!(text.lines().any(|line| line.starts_with("gzip") && line.ends_with(" 0.0050 %")), "{text}");
+        assert!(text.lines().any(|line| line.starts_with("gcc") && line.ends_with("4.00x")), "{text}");
+        assert_eq!(table.json()["programs"][1]["executed"]["interpreted"], 10);
+        assert_eq!(table.json()["programs"][0]["executed"], Value::Null);
     }
 
     #[test]

@@ -18,6 +18,7 @@ Examples:
   vmm bench cpu --qemu qemu-system-aarch64               and beside QEMU
   vmm bench cpu --qemu A --qemu B --cpus 1,2 --runs 5 --chart speed.svg --json-file speed.json
   vmm bench cpu --only gcc,python,boot --no-native
+  vmm bench cpu --no-native --runs 1 --interpreted       and what is left to the interpreter
   vmm bench smp                                          one and two processors, beside the host's own
   vmm bench memory --runs 1 --qemu qemu-system-aarch64   memory of the host beside the guest's
   vmm bench storage --qemu qemu-system-aarch64           dd and fio in a guest, disks in memory
@@ -69,6 +70,9 @@ pub struct BenchArgs {
     /// Count the processor time that the host spends, not the clock: for hosts that do other things
     #[arg(long)]
     pub processor_time: bool,
+    /// Then count, in runs of their own, what share of each program's instructions the interpreter executes
+    #[arg(long)]
+    pub interpreted: bool,
     /// Only these programs, or these rows of storage or network
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub only: Vec<String>,
@@ -173,6 +177,7 @@ fn run_programs(args: BenchArgs) -> Result<ExitStatus, Failure> {
         vmm_options: args.vmm_option.clone(),
         runs: args.runs,
         seconds: args.seconds.unwrap_or(0),
+        interpreted: args.interpreted,
         processor_time: args.processor_time,
         cpus: args.cpus.clone(),
         programs,
