@@ -120,6 +120,8 @@ pub trait Outside: Send + Sync {
     fn gic_set_ppi(&self, vcpu: usize, intid: u32, level: bool);
     /// HVC or SMC; x0..x17 in and out.
     fn smccc(&self, vcpu: usize, conduit: Conduit, imm: u16, regs: &mut [u64; 18]) -> SmcccOutcome;
+    /// The vCPU is about to sleep, on the thread that runs it: what was put off until then is to be done.
+    fn before_sleep(&self, _vcpu: usize) {}
     /// One trace event.
     fn trace(&self, _vcpu: usize, _event: &TraceEvent<'_>) {}
 }

@@ -474,6 +474,7 @@ impl Common {
             let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
             serde_json::json!({
                 "doorbells": slot.doorbell.rings(),
+                "put_off": slot.doorbell.put_off(),
                 "requests": count(&slot.counters.requests),
                 "interrupts": count(&slot.counters.interrupts),
             })

@@ -126,10 +126,10 @@ impl Linger {
         }
     }
 
-    /// The worker is awake after it slept.
-    pub(super) fn woke(&mut self) {
+    /// The worker is awake after it slept; `called` is when the driver called, if that is longer ago.
+    pub(super) fn woke(&mut self, called: Option<Instant>) {
         let Some(since) = self.idle_since.take() else { return };
-        let idle = since.elapsed();
+        let idle = called.unwrap_or_else(Instant::now).saturating_duration_since(since);
         if idle <= MOST {
             return self.came_back(idle);
         }
@@ -158,7 +158,7 @@ mod tests {
     fn absent(linger: &mut Linger, idle: Duration) {
         assert!(!linger.look(true, || false));
         linger.idle_since = linger.idle_since.and_then(|since| since.checked_sub(idle));
-        linger.woke();
+        linger.woke(None);
     }
 
     /// How often a look looks that finds something the `n`th time.
@@ -188,7 +188,7 @@ mod tests {
         let mut linger = linger(None);
         assert_eq!(looks(&mut linger, 1), (0, false));
         linger.idle_since = Some(Instant::now());
-        linger.woke();
+        linger.woke(None);
         assert!(linger.expected.is_some_and(|expected| expected <= MOST));
         // The clock is read behind so many looks.
         assert_eq!(looks(&mut linger, LOOKS as usize), (LOOKS as usize, true));

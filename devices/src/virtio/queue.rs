@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use virtio_queue::{Queue, QueueOwnedT, QueueState, QueueT};
 use vm_memory::{Bytes, GuestAddress};
@@ -112,7 +113,7 @@ impl Slot {
     pub(super) fn serve(&self, shared: &Shared) {
         let mut live = lock(&self.live);
         let Live { queue: Some(queue), handler, linger } = &mut *live else { return };
-        linger.woke();
+        linger.woke(self.doorbell.rang_at());
         let mut active = ActiveQueue { queue, slot: self, shared, linger, unsignalled: 0 };
         if let Err(error) = active.serve_all(&mut **handler) {
             shared.fail(&error);
@@ -188,7 +189,7 @@ impl ActiveQueue<'_> {
 
     /// The handler slept after [`look`](Self::look) found nothing.
     pub(super) fn woke(&mut self) {
-        self.linger.woke();
+        self.linger.woke(self.slot.doorbell.rang_at());
     }
 
     /// Sleeps until the doorbell is rung, by the driver or by a [`Bell`](super::Bell).
@@ -204,6 +205,11 @@ impl ActiveQueue<'_> {
     /// What the kernel writes to when the driver rings, if it does.
     pub(super) fn kernel_event(&self) -> Option<&Arc<OwnedFd>> {
         self.slot.doorbell.kernel_event()
+    }
+
+    /// As [`Doorbell::nap`].
+    pub(super) fn nap(&self, sleep: impl FnMut(Duration) -> bool) -> bool {
+        self.slot.doorbell.nap(sleep)
     }
 
     /// The worker is about to sleep until `event` is written to. False if the doorbell has been rung already.

@@ -2,22 +2,40 @@
 
 use std::io;
 use std::num::NonZero;
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::common::Shared;
+use super::put_off;
 use super::queue::Slot;
+use crate::lock;
 
-/// Wakes a worker. Ringing costs an atomic exchange, and a system call only if the worker sleeps.
+/// A worker that has nothing to do naps for so long before it sleeps: a driver that comes back within it does not pay for
+/// waking it.
+const NAPS: Duration = Duration::from_millis(4);
+/// Shortest and longest nap; between the two it lasts as long as the driver has stayed away. Shorter ones cost more than the
+/// wakes that they spare.
+const NAP: RangeInclusive<Duration> = Duration::from_micros(250)..=Duration::from_micros(1000);
+
+/// Wakes a worker. Ringing costs an atomic exchange, and a system call only if the worker sleeps: if it naps, who rings may
+/// put the call off ([`put_off`](super::put_off)).
 #[derive(Default)]
 pub(super) struct Doorbell {
     rung: AtomicBool,
     worker: OnceLock<Thread>,
+    /// The worker will look by itself soon.
+    napping: AtomicBool,
     rings: AtomicU64,
+    /// Rings whose wake was put off.
+    put_off: AtomicU64,
+    /// When the last of them was, if the worker has not asked.
+    put_off_at: Mutex<Option<Instant>>,
     /// Written to while `on_event` says that the worker sleeps on it.
     event: OnceLock<Arc<OwnedFd>>,
     on_event: AtomicBool,
@@ -30,27 +48,49 @@ pub(super) struct Doorbell {
 
 impl Doorbell {
     /// The driver rings.
-    pub(super) fn ring(&self) {
+    pub(super) fn ring(self: &Arc<Self>) {
         self.rings.fetch_add(1, Ordering::Relaxed);
-        self.wake();
+        if self.rung.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        // A worker that ends its naps after this looks at `rung` once more before it sleeps.
+        if self.napping.load(Ordering::SeqCst) && put_off::put_off(self) {
+            self.put_off.fetch_add(1, Ordering::Relaxed);
+            *lock(&self.put_off_at) = Some(Instant::now());
+        } else {
+            self.rouse();
+        }
     }
 
     /// Has the worker look at its queue, now or as soon as it is done with what it does.
     pub(super) fn wake(&self) {
-        if !self.rung.swap(true, Ordering::SeqCst) {
-            match self.kernel.get() {
-                Some(kernel) => {
-                    self.woken.fetch_add(1, Ordering::Relaxed);
-                    write_to(kernel);
-                }
-                // A token is kept for a worker that is awake: it cannot fall asleep over this.
-                None => self.worker.get().into_iter().for_each(Thread::unpark),
+        // A ring before this may have put its wake off.
+        if !self.rung.swap(true, Ordering::SeqCst) || self.napping.load(Ordering::SeqCst) {
+            self.rouse();
+        }
+    }
+
+    /// Wakes the worker if it has not seen by itself that it was rung.
+    pub(super) fn rouse_late(&self) {
+        if self.rung.load(Ordering::SeqCst) {
+            self.rouse();
+        }
+    }
+
+    /// Wakes the worker if it sleeps or naps; `rung` is set.
+    fn rouse(&self) {
+        match self.kernel.get() {
+            Some(kernel) => {
+                self.woken.fetch_add(1, Ordering::Relaxed);
+                write_to(kernel);
             }
-            if self.on_event.load(Ordering::SeqCst)
-                && let Some(event) = self.event.get()
-            {
-                write_to(event);
-            }
+            // A token is kept for a worker that is awake: it cannot fall asleep over this.
+            None => self.worker.get().into_iter().for_each(Thread::unpark),
+        }
+        if self.on_event.load(Ordering::SeqCst)
+            && let Some(event) = self.event.get()
+        {
+            write_to(event);
         }
     }
 
@@ -83,6 +123,22 @@ impl Doorbell {
         self.rings.load(Ordering::Relaxed)
     }
 
+    /// How many of the rings woke nobody at once because the worker napped.
+    pub(super) fn put_off(&self) -> u64 {
+        self.put_off.load(Ordering::Relaxed)
+    }
+
+    /// When the driver rang, if that was much earlier than the worker awoke.
+    pub(super) fn rang_at(&self) -> Option<Instant> {
+        lock(&self.put_off_at).take()
+    }
+
+    /// The calling thread is the worker. Once, before its first look at the bell: a ring that comes too early to wake it is
+    /// found by that look.
+    pub(super) fn be_worker(&self) {
+        let _ = self.worker.set(thread::current());
+    }
+
     /// Whether it has been rung since it was last looked at. Who gets true looks at everything.
     pub(super) fn take(&self) -> bool {
         self.rung.load(Ordering::SeqCst) && self.rung.swap(false, Ordering::SeqCst)
@@ -107,8 +163,37 @@ impl Doorbell {
         self.rung.swap(false, Ordering::SeqCst);
     }
 
+    /// Naps by `sleep`, which sleeps for no longer than it is told to and says whether something else than a ring came, until
+    /// the driver has stayed away for long. True if it did not. [`wait`](Self::wait) or [`begin_wait`](Self::begin_wait)
+    /// looks at the bell after that.
+    pub(super) fn nap(&self, mut sleep: impl FnMut(Duration) -> bool) -> bool {
+        if !put_off::is_in_use() || self.kernel.get().is_some() {
+            return false;
+        }
+        let begin = Instant::now();
+        self.napping.store(true, Ordering::SeqCst);
+        let found = loop {
+            let away = begin.elapsed();
+            if self.rung.load(Ordering::SeqCst) {
+                break true;
+            }
+            if away > NAPS {
+                break false;
+            }
+            if sleep(away.clamp(*NAP.start(), *NAP.end())) {
+                break true;
+            }
+        };
+        self.napping.store(false, Ordering::SeqCst);
+        found
+    }
+
     /// Sleeps until the doorbell has been rung since the last call.
     pub(super) fn wait(&self) {
+        self.nap(|most| {
+            thread::park_timeout(most);
+            false
+        });
         while !self.rung.swap(false, Ordering::SeqCst) {
             match self.kernel.get() {
                 None => thread::park(),
@@ -166,8 +251,7 @@ impl ConfigurationBell {
 pub(super) fn spawn(name: String, slot: &Arc<Slot>, shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
     let (of_thread, shared) = (Arc::clone(slot), Arc::clone(shared));
     thread::Builder::new().name(name).spawn(move || {
-        // Set once, before the first look at the bell: a ring that comes too early to wake is found by that look.
-        let _ = of_thread.doorbell.worker.set(thread::current());
+        of_thread.doorbell.be_worker();
         // A nap is not to last longer than it says; where the host does not allow that they last 50 us longer.
         let _ = rustix::thread::set_current_timer_slack(Some(NonZero::<u64>::MIN));
         while !shared.has_ended() {

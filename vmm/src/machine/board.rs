@@ -191,6 +191,10 @@ impl Outside for Board {
         self.gic.set_ppi(vcpu, intid, level);
     }
 
+    fn before_sleep(&self, _vcpu: usize) {
+        devices::virtio::before_sleep();
+    }
+
     fn smccc(&self, vcpu: usize, conduit: Conduit, imm: u16, regs: &mut [u64; 18]) -> SmcccOutcome {
         // There is no EL3, so SMC is UNDEFINED; HVC with another immediate than 0 is nobody's call.
         if conduit == Conduit::Smc {

@@ -98,6 +98,7 @@ impl Vcpu {
             self.update_timers();
             return;
         }
+        self.outside.before_sleep(self.index);
         self.counters.parks += 1;
         self.publish_counters();
         let start = Instant::now();

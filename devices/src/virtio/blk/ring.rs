@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use io_uring::{IoUring, opcode, types};
 use rustix::event::{EventfdFlags, eventfd};
@@ -122,6 +123,18 @@ impl Ring {
         self.queued = false;
     }
 
+    /// Tells the kernel, and waits for an answer for no longer than `most`. True if there is one, or this kernel knows no limit.
+    fn doze(&mut self, most: Duration) -> bool {
+        if !self.ring.params().is_feature_ext_arg() {
+            self.enter(1);
+            return true;
+        }
+        let limit = types::Timespec::from(most);
+        // What goes wrong here goes wrong again where it is looked at.
+        let _ = self.ring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&limit));
+        self.has_done()
+    }
+
     /// Whether there is an answer.
     pub(super) fn has_done(&mut self) -> bool {
         !self.ring.completion().is_empty()
@@ -169,7 +182,9 @@ impl Ring {
             self.armed = true;
         }
         if queue.begin_wait(&self.event) {
-            self.enter(1);
+            if !queue.nap(|most| self.doze(most)) {
+                self.enter(1);
+            }
             queue.end_wait();
         } else {
             self.submit();
