@@ -118,6 +118,20 @@ impl Vcpu {
         self.fetch_stale();
     }
 
+    /// As [`Vcpu::apply_tlbi`]; where nothing of an address space, or nothing at all, is cached then, others need not ask about it any more.
+    fn apply_and_forget(&mut self, op: &TlbiOp) {
+        self.apply_tlbi(op);
+        let (shared, current) = (&self.shared, self.asid());
+        match op.kind {
+            TlbiKind::All => {
+                shared.asids.clear();
+                shared.asids.add(current);
+            }
+            TlbiKind::Asid if op.asid != current => shared.asids.remove(op.asid),
+            _ => {}
+        }
+    }
+
     /// Applies what other PEs queued.
     pub(crate) fn drain_tlbi(&mut self) {
         let shared = self.shared.clone();
@@ -133,12 +147,7 @@ impl Vcpu {
                     }
                     shared.asids.remove(op.asid);
                 }
-                TlbiKind::All => {
-                    self.apply_tlbi(op);
-                    shared.asids.clear();
-                    shared.asids.add(current);
-                }
-                _ => self.apply_tlbi(op),
+                _ => self.apply_and_forget(op),
             }
         }
         self.vm.stress.point();
@@ -151,7 +160,8 @@ impl Vcpu {
     pub(crate) fn tlbi(&mut self, enc: SysEnc, value: u64) -> bool {
         let wide = self.arch.sys(Slot::TCR_EL1) & (1 << 36) != 0;
         let Some((op, broadcast)) = decode(enc, value, wide) else { return false };
-        self.apply_tlbi(&op);
+        // Also of this PE alone: a kernel runs on an identity map of global translations once, and ends that by a local operation.
+        self.apply_and_forget(&op);
         if broadcast && self.vm.vcpus.len() > 1 {
             let vm = self.vm.clone();
             for (i, v) in vm.vcpus.iter().enumerate() {

@@ -474,3 +474,35 @@ fn broadcast_tlbi_reaches_the_other_pe() {
     a.sys(SysEnc::new(1, 0, 8, 3, 1), 0, 7 << 48 | 0x123).unwrap();
     assert!(!a.shoot_pending, "nothing of it is left");
 }
+
+#[test]
+fn who_forgets_by_itself_is_not_asked_any_more() {
+    let (vm, machine) = crate::testing::vm(2, 1 << 20);
+    let mut a = crate::Vcpu::new(0, vm.clone(), machine.clone());
+    let mut b = crate::Vcpu::new(1, vm.clone(), machine);
+    b.arch.set_sys(Slot::TCR_EL1, 1 << 36);
+    for asid in [9, 8] {
+        b.arch.set_sys(Slot::TTBR0_EL1, asid << 48);
+        b.select_context();
+    }
+    // A page of an ASID by PE 0: is PE 1 asked?
+    let mut asked = |b: &mut crate::Vcpu, asid: u64| {
+        a.sys(SysEnc::new(1, 0, 8, 3, 1), 0, asid << 48 | 0x123).unwrap();
+        let asked = a.shoot_pending;
+        b.poll();
+        a.complete_tlbi();
+        asked
+    };
+    // As behind a walk of an identity map: of whatever ASID the page is, it may be cached.
+    assert!(!b.shared.asids.add_low_global());
+    assert!(asked(&mut b, 7));
+    // VMALLE1, of PE 1 alone.
+    b.sys(SysEnc::new(1, 0, 8, 7, 0), 0, 0).unwrap();
+    assert!(!asked(&mut b, 7) && !asked(&mut b, 9));
+    assert!(asked(&mut b, 8), "the space that it runs");
+    // ASIDE1 of a space that it does not run, and of the one that it does.
+    b.shared.asids.add(9);
+    b.sys(SysEnc::new(1, 0, 8, 7, 2), 0, 9 << 48).unwrap();
+    b.sys(SysEnc::new(1, 0, 8, 7, 2), 0, 8 << 48).unwrap();
+    assert!(!asked(&mut b, 9) && asked(&mut b, 8));
+}
