@@ -153,6 +153,9 @@ int main(int argc, char **argv)
             die("connect");
         printf("streams: ready\n");
         ssize_t got = recv(fd, &byte, 1, 0);
+        // What Linux says where the reset comes between connect and recv.
+        if (got < 0 && errno == ENOTCONN)
+            errno = ECONNRESET;
         printf("streams: %s\n", got == 0 ? "end" : got < 0 ? strerror(errno) : "data");
     } else {
         printf("streams: wrong arguments\n");

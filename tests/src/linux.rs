@@ -1,6 +1,6 @@
 //! Linux guests: Debian's kernels with the demo's initramfs, driven through the console.
 
-use crate::monitor::{program, run_with};
+use crate::monitor::{program, run_with, stress_option};
 use crate::process::{Finished, Running, start};
 use crate::tools::{CROSS_GCC, crate_dir, must_succeed};
 use images::cache::Cache;
@@ -70,7 +70,7 @@ impl Shell {
     pub fn boot_within(before: &[&str], guest: &DemoGuest, append: &str, options: &[&str]) -> Shell {
         let (first, rest) = before.split_first().expect("a command");
         let mut command = Command::new(first);
-        command.args(rest).arg(program()).arg("run");
+        command.args(rest).arg(program()).arg("run").args(stress_option("auto"));
         Shell::prompted(guest_options(&mut command, guest, 1, "256M", append).args(options))
     }
 

@@ -3,6 +3,7 @@
 use crate::tools::crate_dir;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 /// The engines that run on this host.
 pub const ENGINES: [&str; 2] = ["interp", "jit"];
@@ -22,14 +23,30 @@ pub fn program() -> PathBuf {
     path
 }
 
-/// `vmm run` with an engine; the caller adds the rest. `VMM_STRESS=SEED` in the environment puts the translator under stress
-/// (`--jit-stress`), in every test that starts its machines by this.
+/// `VMM_STRESS=SEED` in the environment puts the translator under stress (`--jit-stress`) wherever a test starts `vmm run` on it.
+#[must_use]
+pub fn stress() -> Option<String> {
+    let seed = std::env::var("VMM_STRESS").ok()?;
+    assert!(seed.parse::<u64>().is_ok(), "VMM_STRESS is a number, not `{seed}`");
+    jit::detect().is_ok().then_some(seed)
+}
+
+/// `limit` for a guest that may be under stress: its time runs at a quarter of the host's, and its code is slower yet.
+#[must_use]
+pub fn patience(limit: Duration) -> Duration {
+    if stress().is_some() { 6 * limit } else { limit }
+}
+
+/// `vmm run` with an engine; the caller adds the rest.
 #[must_use]
 pub fn run_with(engine: &str) -> Command {
     let mut command = Command::new(program());
-    command.args(["run", "--engine", engine]);
-    if let Some(seed) = std::env::var_os("VMM_STRESS").filter(|_| engine != "interp") {
-        command.arg(format!("--jit-stress={}", seed.display()));
-    }
+    command.args(["run", "--engine", engine]).args(stress_option(engine));
     command
+}
+
+/// The option of `vmm run` that [`stress`] asks for, if it does and the engine is, or may be, the translator.
+#[must_use]
+pub fn stress_option(engine: &str) -> Option<String> {
+    stress().filter(|_| engine != "interp").map(|seed| format!("--jit-stress={seed}"))
 }

@@ -1,5 +1,6 @@
-//! Child processes with a time limit: a hang ends with what was printed and, from `vmm`, with its hang report.
+//! Child processes with a time limit (longer under stress, see [`patience`]): a hang ends with what was printed and, from `vmm`, with its hang report.
 
+use crate::monitor::patience;
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -94,6 +95,7 @@ impl Running {
     /// # Panics
     /// When `limit` passes or the output ends first.
     pub fn expect(&mut self, text: &str, limit: Duration) -> String {
+        let limit = patience(limit);
         let until = Instant::now() + limit;
         loop {
             let fresh = String::from_utf8_lossy(&self.stdout[self.seen..]).into_owned();
@@ -103,7 +105,9 @@ impl Running {
                 return fresh[..end].to_owned();
             }
             if !self.collect(until) {
-                self.fail(&format!("`{text}` did not come within {limit:?}"));
+                let ended = Instant::now() < until;
+                let why = if ended { "before the output ended".to_owned() } else { format!("within {limit:?}") };
+                self.fail(&format!("`{text}` did not come {why}"));
             }
         }
     }
@@ -115,6 +119,7 @@ impl Running {
     #[must_use]
     pub fn finish(&mut self, limit: Duration) -> Finished {
         drop(self.child.stdin.take());
+        let limit = patience(limit);
         let until = Instant::now() + limit;
         while self.collect(until) {}
         if Instant::now() >= until {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tests::linux::{Shell, debian};
+use tests::monitor::patience;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -22,7 +23,7 @@ fn resident(shell: &mut Shell) -> u64 {
 
 /// Waits until the process has at most, or at least, so much.
 fn until(shell: &mut Shell, what: &str, done: impl Fn(u64) -> bool) -> u64 {
-    let limit = Instant::now() + LIMIT;
+    let limit = Instant::now() + patience(LIMIT);
     loop {
         let now = resident(shell);
         if done(now) {
@@ -53,7 +54,7 @@ fn a_guest_that_starts_with_less_uses_less_and_takes_it_back_in_need() {
         let text = shell.command("grep MemFree /proc/meminfo");
         text.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a size") / 1024
     };
-    let limit = Instant::now() + LIMIT;
+    let limit = Instant::now() + patience(LIMIT);
     while available(&mut shell) > 300 {
         assert!(Instant::now() < limit, "the balloon does not grow");
     }

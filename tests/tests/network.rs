@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use tests::linux::{Shell, debian};
+use tests::monitor::patience;
 use tests::pattern;
 
 const MIB: usize = 1 << 20;
@@ -54,7 +55,7 @@ fn serve_once(data: Option<Vec<u8>>) -> (u16, std::thread::JoinHandle<Vec<u8>>) 
 
 /// Connects to a forwarded port; the guest's server may take a moment, and the connection then ends at once.
 fn ask(port: u16) -> Vec<u8> {
-    let limit = std::time::Instant::now() + LIMIT;
+    let limit = std::time::Instant::now() + patience(LIMIT);
     loop {
         let mut got = Vec::new();
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port))
@@ -225,7 +226,7 @@ fn beside(id: u32, script: &str, input: &[u8]) -> Output {
 
 /// The same until the guest listens.
 fn beside_when_ready(id: u32, script: &str, input: &[u8]) -> Vec<u8> {
-    let limit = std::time::Instant::now() + LIMIT;
+    let limit = std::time::Instant::now() + patience(LIMIT);
     loop {
         let output = beside(id, script, input);
         if output.status.success() {

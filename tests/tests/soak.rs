@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use images::cache::Sha256Sum;
 use tests::linux::{Shell, debian};
+use tests::monitor::patience;
 use tests::pattern;
 use vmm::bench::taken::Taken;
 
@@ -89,7 +90,7 @@ fn round(number: usize, server: u16) -> String {
 fn visit(port: u16, number: usize) {
     let data = pattern(20_000, number);
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return };
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+    stream.set_read_timeout(Some(patience(Duration::from_secs(20)))).expect("a limit");
     if stream.write_all(&data).is_ok() && number.is_multiple_of(2) {
         let mut back = vec![0; data.len()];
         stream.read_exact(&mut back).expect("the guest's echo");

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tests::linux::{Shell, debian, with_program};
+use tests::monitor::patience;
 use tests::pattern;
 
 const MIB: usize = 1 << 20;
@@ -40,10 +41,10 @@ fn echo(folder: &Path, port: u32, count: usize) -> std::thread::JoinHandle<()> {
 
 /// Connects to a port of the guest; whoever listens there may need a moment.
 fn connect(folder: &Path, port: u32) -> UnixStream {
-    let limit = Instant::now() + LIMIT;
+    let limit = Instant::now() + patience(LIMIT);
     loop {
         let stream = UnixStream::connect(folder.join("v")).expect("the device's socket");
-        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        stream.set_read_timeout(Some(patience(LIMIT))).expect("a limit");
         (&stream).write_all(format!("CONNECT {port}\n").as_bytes()).expect("a question");
         // The answer is read byte by byte: what follows belongs to the stream.
         let mut line = String::new();
@@ -127,8 +128,8 @@ fn a_saved_machine_learns_that_its_streams_are_gone() {
     let state = folder.join("state");
     // Nobody answers on this stream; the guest waits, is saved, and hears of the end in its next life.
     let listener = UnixListener::bind(folder.join("v_7")).expect("a socket");
-    let after = format!("15:{}", state.display());
-    let mut shell = boot(folder, "bookworm", "pci", &["--save-after", &after]);
+    let on = format!("streams: ready:{}", state.display());
+    let mut shell = boot(folder, "bookworm", "pci", &["--save-on", &on]);
     shell.until("/streams gone 7", "streams: ready", LIMIT);
     let (stream, _) = listener.accept().expect("a connection");
     let finished = shell.process().finish(LIMIT);

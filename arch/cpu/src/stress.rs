@@ -28,11 +28,15 @@ impl Stress {
         x ^= x << 13;
         x ^= x >> 7;
         x ^= x << 17;
-        self.0.store(x | 1, Ordering::Relaxed);
-        match x >> 32 & 255 {
-            0 => std::thread::sleep(Duration::from_micros(50 + (x >> 40 & 127))),
-            1..=15 => std::thread::yield_now(),
-            16..=63 => (0..x >> 40 & 1023).for_each(|_| std::hint::spin_loop()),
+        self.0.store(x, Ordering::Relaxed);
+        // What counts is that a race is open for longer than it takes the other to get there. Most races are nanoseconds wide, so
+        // lengths are spread over powers of two; a thread that sleeps or yields is gone for milliseconds on a busy host, which has to
+        // happen, but hundreds of times in a run, not a hundred thousand times.
+        let length = x >> 48 & ((2 << (x >> 44 & 15).min(9)) - 1);
+        match x >> 32 & 4095 {
+            0 | 1 => std::thread::sleep(Duration::from_micros(length.min(200))),
+            2 => std::thread::yield_now(),
+            3..=511 => (0..length).for_each(|_| std::hint::spin_loop()),
             _ => {}
         }
     }

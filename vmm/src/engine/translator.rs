@@ -16,8 +16,10 @@ pub struct Translator {
     pub options: Options,
 }
 
-/// Time under `--jit-stress` and `--check-jit`, which execute a tenth of the instructions in a second, or less.
-const SLOWED: f64 = 0.125;
+/// Time under `--check-jit`, which executes a tenth of the instructions in a second, or less.
+const CHECKED: f64 = 0.125;
+/// Time under `--jit-stress`, which executes a third of the instructions in a second, or less.
+const STRESSED: f64 = 0.25;
 
 impl Engine for Translator {
     fn name(&self) -> &'static str {
@@ -25,7 +27,11 @@ impl Engine for Translator {
     }
 
     fn time_scale(&self) -> f64 {
-        if self.options.stress.is_some() || self.options.check { SLOWED } else { 1.0 }
+        match (self.options.check, self.options.stress) {
+            (true, _) => CHECKED,
+            (false, Some(_)) => STRESSED,
+            (false, None) => 1.0,
+        }
     }
 
     fn create(&self, setup: Setup) -> Result<Arc<dyn Vm>, Failure> {

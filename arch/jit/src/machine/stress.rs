@@ -2,7 +2,7 @@
 //!
 //! | rare in life | here |
 //! |---|---|
-//! | the code cache is full | it holds a tenth of what a boot needs |
+//! | the code cache is full | it holds a sixth of what a boot needs |
 //! | a translation is forgotten | first-level tables hold one page; random TLBI of everything |
 //! | code is dropped | random IC IALLU |
 //! | a fragment ends early | a quarter of the units has a random number of instructions, links and jump cache entries are made half of the time |
@@ -16,8 +16,9 @@ use cpu::shared::req;
 
 use super::JitCpu;
 
-/// Bytes of the code cache: a tenth of what a boot translates, so that chunks are evicted all the time.
-pub const CACHE_BYTES: usize = 2 << 20;
+/// Bytes of the code cache: a sixth of what a boot translates, so that chunks are evicted all the time. With half of that, two thirds of the
+/// time went to translating the same code again.
+pub const CACHE_BYTES: usize = 4 << 20;
 
 /// The dice of one vCPU.
 #[derive(Debug)]
@@ -65,10 +66,12 @@ impl JitCpu {
         if stress.one_in(1000) {
             self.vcpu.apply_tlbi(&TlbiOp::ALL);
         }
-        if stress.one_in(20_000) {
+        if stress.one_in(100_000) {
             self.vcpu.vm.code.invalidate_all();
         }
-        self.vcpu.vm.stress.point();
+        if stress.one_in(16) {
+            self.vcpu.vm.stress.point();
+        }
     }
 
     /// Half of the time, under stress: leave out a link, or an entry of the jump cache.
