@@ -196,7 +196,7 @@ fn two_machines_on_one_cable() {
     second.command("head -c 20000000 /dev/urandom >/tmp/data");
     let expected = second.command("md5sum </tmp/data");
     receive_in_background(&mut first);
-    second.command("sleep 1; nc 192.168.9.1 99 </tmp/data");
+    second.command("until nc 192.168.9.1 99 </tmp/data; do sleep 0.2; done");
     assert_eq!(first.command("until [ -e /tmp/done ]; do sleep 0.2; done; md5sum </tmp/got"), expected);
     for mut shell in [first, second] {
         no_complaints(&mut shell);

@@ -4,11 +4,13 @@
 //! The tests are models: under `cfg(test)` the atomics are those of `loom`, which runs each test in every interleaving and with every value that the C11
 //! memory model lets a load return. So `cargo test -p protocols` checks what other crates use, not a copy of it.
 
+mod bell;
 mod doze;
 mod grace;
 mod shootdown;
 mod stamp;
 
+pub use bell::{Bell, Ring};
 pub use doze::Doze;
 pub use grace::Grace;
 pub use shootdown::{AsidFilter, Shootdown};

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use protocols::Ring;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::common::Shared;
@@ -23,14 +24,12 @@ const NAPS: Duration = Duration::from_millis(4);
 /// wakes that they spare.
 const NAP: RangeInclusive<Duration> = Duration::from_micros(250)..=Duration::from_micros(1000);
 
-/// Wakes a worker. Ringing costs an atomic exchange, and a system call only if the worker sleeps: if it naps, who rings may
+/// Wakes a worker ([`protocols::Bell`]). Ringing costs an atomic exchange, and a system call only if the worker sleeps: if it naps, who rings may
 /// put the call off ([`put_off`](super::put_off)).
 #[derive(Default)]
 pub(super) struct Doorbell {
-    rung: AtomicBool,
+    bell: protocols::Bell,
     worker: OnceLock<Thread>,
-    /// The worker will look by itself soon.
-    napping: AtomicBool,
     rings: AtomicU64,
     /// Rings whose wake was put off.
     put_off: AtomicU64,
@@ -50,29 +49,26 @@ impl Doorbell {
     /// The driver rings.
     pub(super) fn ring(self: &Arc<Self>) {
         self.rings.fetch_add(1, Ordering::Relaxed);
-        if self.rung.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        // A worker that ends its naps after this looks at `rung` once more before it sleeps.
-        if self.napping.load(Ordering::SeqCst) && put_off::put_off(self) {
-            self.put_off.fetch_add(1, Ordering::Relaxed);
-            *lock(&self.put_off_at) = Some(Instant::now());
-        } else {
-            self.rouse();
+        match self.bell.ring() {
+            Ring::Late if put_off::put_off(self) => {
+                self.put_off.fetch_add(1, Ordering::Relaxed);
+                *lock(&self.put_off_at) = Some(Instant::now());
+            }
+            Ring::Late | Ring::Wake => self.rouse(),
+            Ring::Known => {}
         }
     }
 
     /// Has the worker look at its queue, now or as soon as it is done with what it does.
     pub(super) fn wake(&self) {
-        // A ring before this may have put its wake off.
-        if !self.rung.swap(true, Ordering::SeqCst) || self.napping.load(Ordering::SeqCst) {
+        if self.bell.ring_now() {
             self.rouse();
         }
     }
 
     /// Wakes the worker if it has not seen by itself that it was rung.
     pub(super) fn rouse_late(&self) {
-        if self.rung.load(Ordering::SeqCst) {
+        if self.bell.is_rung() {
             self.rouse();
         }
     }
@@ -98,7 +94,7 @@ impl Doorbell {
     pub(super) fn connect(&self, event: Arc<OwnedFd>) {
         // Who wakes writes to it from here on; a worker that sleeps in the old way is woken once more in that way.
         let _ = self.kernel.set(event);
-        self.rung.store(true, Ordering::SeqCst);
+        let _ = self.bell.ring_now();
         self.worker.get().into_iter().for_each(Thread::unpark);
     }
 
@@ -141,7 +137,7 @@ impl Doorbell {
 
     /// Whether it has been rung since it was last looked at. Who gets true looks at everything.
     pub(super) fn take(&self) -> bool {
-        self.rung.load(Ordering::SeqCst) && self.rung.swap(false, Ordering::SeqCst)
+        self.bell.take()
     }
 
     /// The worker is about to sleep until `event`, always the same, is written to. False if it has been rung already.
@@ -149,7 +145,7 @@ impl Doorbell {
         self.event.get_or_init(|| Arc::clone(event));
         self.on_event.store(true, Ordering::SeqCst);
         // Who rings from here on sees the mark; who rang before is seen here.
-        let free = !self.rung.swap(false, Ordering::SeqCst);
+        let free = !self.bell.take();
         if !free {
             self.end_wait();
         }
@@ -160,21 +156,20 @@ impl Doorbell {
     pub(super) fn end_wait(&self) {
         self.on_event.store(false, Ordering::SeqCst);
         // The worker looks at everything now.
-        self.rung.swap(false, Ordering::SeqCst);
+        self.bell.take();
     }
 
     /// Naps by `sleep`, which sleeps for no longer than it is told to and says whether something else than a ring came, until
-    /// the driver has stayed away for long. True if it did not. [`wait`](Self::wait) or [`begin_wait`](Self::begin_wait)
-    /// looks at the bell after that.
+    /// the driver has stayed away for long. True if it did not: the worker has to look, and must not sleep.
     pub(super) fn nap(&self, mut sleep: impl FnMut(Duration) -> bool) -> bool {
         if !put_off::is_in_use() || self.kernel.get().is_some() {
             return false;
         }
         let begin = Instant::now();
-        self.napping.store(true, Ordering::SeqCst);
+        self.bell.begin_naps();
         let found = loop {
             let away = begin.elapsed();
-            if self.rung.load(Ordering::SeqCst) {
+            if self.bell.is_rung() {
                 break true;
             }
             if away > NAPS {
@@ -184,8 +179,7 @@ impl Doorbell {
                 break true;
             }
         };
-        self.napping.store(false, Ordering::SeqCst);
-        found
+        self.bell.end_naps() || found
     }
 
     /// Sleeps until the doorbell has been rung since the last call.
@@ -194,7 +188,7 @@ impl Doorbell {
             thread::park_timeout(most);
             false
         });
-        while !self.rung.swap(false, Ordering::SeqCst) {
+        while !self.bell.take() {
             match self.kernel.get() {
                 None => thread::park(),
                 Some(event) => {
@@ -202,7 +196,7 @@ impl Doorbell {
                     if poll(&mut polled, None).is_ok_and(|ready| ready != 0) {
                         self.take_kernel_rings();
                         // The worker looks at everything now.
-                        self.rung.swap(false, Ordering::SeqCst);
+                        self.bell.take();
                         return;
                     }
                 }
