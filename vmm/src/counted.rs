@@ -23,12 +23,10 @@ impl Executed {
         (translated != 0).then(|| Executed { all: translated + between, interpreted: sum(stats, "/instructions") })
     }
 
-    /// What was executed beyond `before`, which a run does in any case.
-    pub fn beyond(self, before: Executed) -> Executed {
-        Executed {
-            all: self.all.saturating_sub(before.all),
-            interpreted: self.interpreted.saturating_sub(before.interpreted),
-        }
+    /// What was executed beyond `before`, which a run does in any case; `None` where that is nothing.
+    pub fn beyond(self, before: Executed) -> Option<Executed> {
+        let all = self.all.checked_sub(before.all).filter(|n| *n != 0)?;
+        Some(Executed { all, interpreted: self.interpreted.saturating_sub(before.interpreted) })
     }
 
     /// The interpreter's share.
@@ -50,6 +48,7 @@ mod tests {
         assert!((executed.percent() - 0.15).abs() < 1e-9);
         assert_eq!(Executed::of(&json!({ "vcpus": [one(0)] })), None);
         let own = executed.beyond(Executed { all: 1000, interpreted: 9 });
-        assert_eq!(own, Executed { all: 3000, interpreted: 0 });
+        assert_eq!(own, Some(Executed { all: 3000, interpreted: 0 }));
+        assert_eq!(executed.beyond(executed), None);
     }
 }

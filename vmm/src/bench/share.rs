@@ -13,6 +13,8 @@ use crate::exit::Failure;
 /// The instructions of each program, by name.
 pub type Shares = BTreeMap<String, Executed>;
 
+/// Each program is run again until so many seconds have passed: how much a machine does besides is not always the same, and some programs are short.
+const SECONDS: u32 = 3;
 /// The options that make a machine count.
 const COUNTING: [&str; 1] = ["--count-instructions"];
 
@@ -51,7 +53,11 @@ pub fn measure(
     let Some(job) = work else { return Ok(shares) };
     let bare = count(&Job { programs: &[], ..job.clone() })?;
     for name in job.programs {
-        enter(name, count(&Job { programs: &[name], ..job.clone() })?.beyond(bare));
+        let all = count(&Job { programs: &[name], seconds: job.seconds.max(SECONDS), ..job.clone() })?;
+        match all.beyond(bare) {
+            Some(own) => enter(name, own),
+            None => progress.note(&format!("{name}: no more instructions than without it")),
+        }
     }
     Ok(shares)
 }

@@ -216,7 +216,7 @@ fn select(b: &mut Builder<'_>, size: FpSize, cond: isa::insn::Cond, rd: u8, rn: 
 fn scalar(b: &mut Builder<'_>, insn: &Insn) -> bool {
     match *insn {
         Insn::FpBin { op: op @ (FpBinOp::MulX | FpBinOp::RecipStep | FpBinOp::RsqrtStep), shape, rd, rn, rm } => {
-            vector::step(b, op, shape, rd, rn, rm);
+            vector::step(b, op, shape, rd, rn, vector::Source::Lanes(rm));
         }
         Insn::FpBin { op, shape, rd, rn, rm } if shape.lanes == 1 => {
             return binary(b, op, shape.size == FpSize::Double, rd, rn, rm);

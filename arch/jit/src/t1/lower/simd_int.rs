@@ -1,15 +1,16 @@
 //! Advanced SIMD arithmetic, logic and comparisons of integers, element by element, pairwise and across.
 
-use isa::insn::{ESize, Insn, VecAcrossOp, VecBinOp, VecPairLongOp, VecTernOp, VecUnOp, VecWidth};
+use isa::insn::{ESize, Insn, VecBinOp, VecPairLongOp, VecUnOp, VecWidth};
 
 use crate::asm::{VLen, Vop, Xmm, ops};
 use crate::constants::{
-    BIT_REVERSE, Const, EIGHT, LEADING, LOW_HALF, NIBBLE, ONE, POPCOUNT, POSITIVE, REV_BYTES, REV_HALVES, REVERSED,
-    ROUND_HIGH, SIGN, SIGN_IN, WIDTH,
+    BIT_REVERSE, Const, EIGHT, LEADING, LOW_HALF, NIBBLE, POPCOUNT, POSITIVE, REV_BYTES, REV_HALVES, REVERSED,
+    ROUND_HIGH, SIGN, SIGN_IN,
 };
 use crate::t1::builder::Builder;
 
 use super::simd_permute::{paired, unzip};
+use super::simd_reduce::{across, pair_long};
 use super::simd_shift::{Kind, shift};
 use super::vector::{X0, X1, X2, X3, add, by_size, cmpeq, cmpgt, sized, sub};
 
@@ -61,32 +62,6 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
                 b.finish_v(rd, X2, width);
             }
         }
-        Insn::VecTern { op, es, width, rd, rn, rm } => {
-            if matches!(op, VecTernOp::Sqrdmlah | VecTernOp::Sqrdmlsh) {
-                return false;
-            }
-            b.begin(&[], false);
-            if matches!(op, VecTernOp::Bsl | VecTernOp::Bit | VecTernOp::Bif) {
-                let x = select(b, op, rd, rn, rm);
-                b.finish_v(rd, x, width);
-                return true;
-            }
-            let n = b.v(rn, X0);
-            let m = b.v(rm, X1);
-            ternary(b, op, es, width, rd, n, m);
-        }
-        Insn::VecTernElem { op, es, width, rd, rn, rm, index } => {
-            if matches!(
-                op,
-                VecTernOp::Sqrdmlah | VecTernOp::Sqrdmlsh | VecTernOp::Bsl | VecTernOp::Bit | VecTernOp::Bif
-            ) {
-                return false;
-            }
-            b.begin(&[], false);
-            b.dup_element(es, X1, rm, index);
-            let n = b.v(rn, X0);
-            ternary(b, op, es, width, rd, n, X1);
-        }
         Insn::VecBinAcc { op, es, width, rd, rn } if es != ESize::D || b.host.avx512 => {
             return saturating_mixed(b, op, es, width, rd, rn);
         }
@@ -124,7 +99,7 @@ fn lane_op(op: VecBinOp) -> VecBinOp {
 }
 
 /// The one host instruction that is this operation.
-fn simple(op: VecBinOp, es: ESize) -> Option<Vop> {
+pub fn simple(op: VecBinOp, es: ESize) -> Option<Vop> {
     use VecBinOp::{Add, And, Cmeq, Cmgt, Eor, Mul, Orr, Smax, Smin, Sub, Umax, Umin, Urhadd};
     Some(match (op, es) {
         (And, _) => ops::VPAND,
@@ -165,7 +140,7 @@ fn possible(b: &Builder<'_>, op: VecBinOp, es: ESize) -> bool {
 }
 
 /// X2 = an operation of several instructions. `n` and `m` may be X0 and X1. Only saturating ones clobber EFLAGS.
-fn binary(b: &mut Builder<'_>, op: VecBinOp, es: ESize, width: VecWidth, n: Xmm, m: Xmm) {
+pub fn binary(b: &mut Builder<'_>, op: VecBinOp, es: ESize, width: VecWidth, n: Xmm, m: Xmm) {
     use VecBinOp::{
         Bic, Cmge, Cmhi, Cmhs, Cmtst, Mul, Orn, Sabd, Shadd, Shsub, Sqdmulh, Sqrdmulh, Srhadd, Uabd, Uhadd, Uhsub,
         Urhadd,
@@ -406,75 +381,6 @@ pub fn saturating_signed(b: &mut Builder<'_>, minus: bool, es: ESize, width: Vec
     b.saturated(X3, SIGN_IN.plus(es as u8 * 5 + width as u8));
 }
 
-/// BSL, BIT or BIF: in X0, or in `rd` itself.
-fn select(b: &mut Builder<'_>, op: VecTernOp, rd: u8, rn: u8, rm: u8) -> Xmm {
-    if b.host.avx512 {
-        let d = b.v(rd, X0);
-        let n = b.v(rn, X1);
-        let m = b.vm(rm);
-        let imm = match op {
-            VecTernOp::Bsl => 0xca,
-            VecTernOp::Bit => 0xd8,
-            _ => 0xe4,
-        };
-        b.a.v3i(ops::VPTERNLOGQ, L, d, n, m, imm);
-        return d;
-    }
-    let d = b.v(rd, X0);
-    let n = b.v(rn, X1);
-    let m = b.v(rm, X2);
-    // (mask, where set, where clear)
-    let (mask, set, clear) = match op {
-        VecTernOp::Bsl => (d, n, m),
-        VecTernOp::Bit => (m, n, d),
-        _ => (m, d, n),
-    };
-    b.v128(ops::VPANDN, X3, mask, clear);
-    b.v128(ops::VPAND, X0, set, mask);
-    b.v128(ops::VPOR, X0, X0, X3);
-    X0
-}
-
-fn ternary(b: &mut Builder<'_>, op: VecTernOp, es: ESize, width: VecWidth, rd: u8, n: Xmm, m: Xmm) {
-    let (inner, minus) = match op {
-        VecTernOp::Mla => (VecBinOp::Mul, false),
-        VecTernOp::Mls => (VecBinOp::Mul, true),
-        VecTernOp::Saba => (VecBinOp::Sabd, false),
-        VecTernOp::Uaba => (VecBinOp::Uabd, false),
-        _ => {
-            dot(b, op == VecTernOp::Sdot, n, m);
-            let old = b.v(rd, X3);
-            return b.finish_op(ops::VPADDD, rd, old, X2, width);
-        }
-    };
-    if let Some(one) = simple(inner, es) {
-        b.v128(one, X2, n, m);
-    } else {
-        binary(b, inner, es, width, n, m);
-    }
-    let old = b.v(rd, X3);
-    b.finish_op(if minus { sub(es) } else { add(es) }, rd, old, X2, width);
-}
-
-/// X2 = sums of four products of bytes: the even-numbered and the odd-numbered bytes as words.
-fn dot(b: &mut Builder<'_>, signed: bool, n: Xmm, m: Xmm) {
-    if signed {
-        b.a.vshift(ops::VPSLLW_I, L, X2, n, 8);
-        b.a.vshift(ops::VPSLLW_I, L, X3, m, 8);
-        b.a.vshift(ops::VPSRAW_I, L, X2, X2, 8);
-        b.a.vshift(ops::VPSRAW_I, L, X3, X3, 8);
-    } else {
-        b.v128(ops::VPAND, X2, n, LOW_HALF);
-        b.v128(ops::VPAND, X3, m, LOW_HALF);
-    }
-    b.v128(ops::VPMADDWD, X2, X2, X3);
-    let shift = if signed { ops::VPSRAW_I } else { ops::VPSRLW_I };
-    b.a.vshift(shift, L, X0, n, 8);
-    b.a.vshift(shift, L, X1, m, 8);
-    b.v128(ops::VPMADDWD, X0, X0, X1);
-    b.v128(ops::VPADDD, X2, X2, X0);
-}
-
 fn unary(b: &mut Builder<'_>, op: VecUnOp, es: ESize, width: VecWidth, rd: u8, rn: u8) -> bool {
     use VecUnOp::{
         Abs, Clz, CmeqZero, CmgeZero, CmgtZero, CmleZero, CmltZero, Cnt, Neg, Not, Rbit, Rev16, Rev32, Rev64, Sqabs,
@@ -595,121 +501,4 @@ fn leading_zeros(b: &mut Builder<'_>, es: ESize, n: Xmm) {
     b.v128(ops::VPAND, X2, X2, LOW_HALF.plus(1));
     b.v128(ops::VPAND, X3, X3, X2);
     b.v128(ops::VPADDD, X2, X1, X3);
-}
-
-/// X0 = the reduction in its lowest element; what is above is undefined.
-fn across(b: &mut Builder<'_>, op: VecAcrossOp, es: ESize, width: VecWidth, rn: u8) {
-    use VecAcrossOp::{Addv, Saddlv, Smaxv, Sminv, Uaddlv, Umaxv, Uminv};
-    let n = b.v(rn, X0);
-    let full = width == VecWidth::Q16;
-    match (op, es) {
-        (Addv | Uaddlv | Saddlv, ESize::B) => {
-            let mut n = n;
-            if op == Saddlv {
-                b.v128(ops::VPXOR, X0, n, sized(SIGN, ESize::B));
-                n = X0;
-            }
-            b.a.vzero(X1);
-            b.v128(ops::VPSADBW, X0, n, X1);
-            if full {
-                b.a.v2i(ops::VPSHUFD, L, X1, X0, 0xee);
-                b.v128(ops::VPADDQ, X0, X0, X1);
-            }
-            if op == Saddlv {
-                // 128 too much for each element: 1024 or 2048, as a shifted constant.
-                b.ones(X1);
-                b.a.vshift(ops::VPSLLW_I, L, X1, X1, if full { 11 } else { 10 });
-                b.v128(ops::VPADDW, X0, X0, X1);
-            }
-        }
-        (Uaddlv, ESize::H) => {
-            pair_long(b, false, ESize::H, n);
-            fold(b, ops::VPADDD, X2, ESize::S, full);
-        }
-        (Saddlv, ESize::H) => {
-            pair_long(b, true, ESize::H, n);
-            fold(b, ops::VPADDD, X2, ESize::S, full);
-        }
-        (Uaddlv | Saddlv, _) => {
-            pair_long(b, op == Saddlv, ESize::S, n);
-            fold(b, ops::VPADDQ, X2, ESize::D, full);
-        }
-        (Addv, _) => fold(b, add(es), n, es, full),
-        (Umaxv | Uminv | Smaxv | Sminv, ESize::B | ESize::H) => extreme(b, op, es, n, full),
-        (Umaxv, _) => fold(b, ops::VPMAXUD, n, es, full),
-        (Uminv, _) => fold(b, ops::VPMINUD, n, es, full),
-        (Smaxv, _) => fold(b, ops::VPMAXSD, n, es, full),
-        (Sminv, _) => fold(b, ops::VPMINSD, n, es, full),
-    }
-}
-
-/// X0 = all elements of `n` combined, by halves.
-fn fold(b: &mut Builder<'_>, op: Vop, n: Xmm, es: ESize, full: bool) {
-    let mut at = n;
-    let mut bytes = if full { 8u8 } else { 4 };
-    while u32::from(bytes) >= es.bytes() {
-        b.a.vshift(ops::VPSRLDQ, L, X1, at, bytes);
-        b.v128(op, X0, at, X1);
-        at = X0;
-        bytes /= 2;
-    }
-    b.a.vmov(X0, at);
-}
-
-/// X0 = least or greatest element, by VPHMINPOSUW: the others are minima of flipped elements.
-fn extreme(b: &mut Builder<'_>, op: VecAcrossOp, es: ESize, n: Xmm, full: bool) {
-    let flip = match op {
-        VecAcrossOp::Uminv => None,
-        VecAcrossOp::Umaxv => Some(WIDTH.plus(4)),
-        VecAcrossOp::Sminv => Some(sized(SIGN, es)),
-        _ => Some(sized(POSITIVE, es)),
-    };
-    let mut n = n;
-    if let Some(flip) = flip {
-        b.v128(ops::VPXOR, X0, n, flip);
-        n = X0;
-    }
-    if !full {
-        b.v128(ops::VPUNPCKLQDQ, X0, n, n);
-        n = X0;
-    }
-    if es == ESize::B {
-        b.a.vshift(ops::VPSRLW_I, L, X1, n, 8);
-        b.v128(ops::VPMINUB, X0, n, X1);
-        n = X0;
-    }
-    b.a.v2(ops::VPHMINPOSUW, L, X0, n);
-    if let Some(flip) = flip {
-        b.v128(ops::VPXOR, X0, X0, flip);
-    }
-}
-
-/// X2 = sums of neighbours, of twice the size. X0, X1 and X3 are lost.
-fn pair_long(b: &mut Builder<'_>, signed: bool, es: ESize, n: Xmm) {
-    match (es, signed) {
-        (ESize::B, true) => {
-            b.a.vload(X1, sized(ONE, ESize::B).mem());
-            b.v128(ops::VPMADDUBSW, X2, X1, n);
-        }
-        (ESize::B, false) => b.v128(ops::VPMADDUBSW, X2, n, sized(ONE, ESize::B)),
-        (ESize::H, true) => b.v128(ops::VPMADDWD, X2, n, sized(ONE, ESize::H)),
-        (ESize::H, false) => {
-            b.v128(ops::VPAND, X2, n, LOW_HALF.plus(1));
-            b.a.vshift(ops::VPSRLD_I, L, X3, n, 16);
-            b.v128(ops::VPADDD, X2, X2, X3);
-        }
-        (_, false) => {
-            b.v128(ops::VPAND, X2, n, LOW_HALF.plus(2));
-            b.a.vshift(ops::VPSRLQ_I, L, X3, n, 32);
-            b.v128(ops::VPADDQ, X2, X2, X3);
-        }
-        (_, true) => {
-            // Multiplication by one extends the low halves.
-            b.a.vload(X1, sized(ONE, ESize::D).mem());
-            b.v128(ops::VPMULDQ, X2, n, X1);
-            b.a.vshift(ops::VPSRLQ_I, L, X3, n, 32);
-            b.v128(ops::VPMULDQ, X3, X3, X1);
-            b.v128(ops::VPADDQ, X2, X2, X3);
-        }
-    }
 }

@@ -8,7 +8,7 @@ use crate::env;
 use crate::t1::builder::Builder;
 use crate::t1::regs::ENV;
 
-use super::{crypto, simd_int, simd_memory, simd_permute, simd_shift, simd_wide};
+use super::{crypto, simd_int, simd_memory, simd_permute, simd_shift, simd_ternary, simd_wide};
 
 /// Scratch.
 pub const X0: Xmm = Xmm(0);
@@ -34,6 +34,7 @@ pub fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
     simd_memory::lower(b, insn)
         || simd_permute::lower(b, insn)
         || simd_int::lower(b, insn)
+        || simd_ternary::lower(b, insn)
         || simd_shift::lower(b, insn)
         || simd_wide::lower(b, insn)
         || crypto::lower(b, insn)

@@ -33,6 +33,9 @@ pub(super) fn lower(b: &mut Builder<'_>, insn: &Insn) -> bool {
             }
             b.set_lanes(shape, rd, X0);
         }
+        Insn::FpBinElement { op: FpBinOp::MulX, shape, rd, rn, rm, index } => {
+            step(b, FpBinOp::MulX, shape, rd, rn, Source::Element(rm, index));
+        }
         Insn::FpMulAdd { op, shape, rd, rn, rm, ra } if shape.lanes > 1 => {
             return mul_add(b, op, shape, [rd, rn, ra], Source::Lanes(rm));
         }
@@ -130,9 +133,12 @@ fn broadcast(b: &mut Builder<'_>, shape: FpShape, v: u8, index: u8, dst: Xmm) {
     }
 }
 
+/// A second factor.
 #[derive(Clone, Copy)]
-enum Source {
+pub(super) enum Source {
+    /// The lanes of a register.
     Lanes(u8),
+    /// One element of a register for all lanes.
     Element(u8, u8),
 }
 
@@ -391,16 +397,22 @@ fn compare(double: bool) -> Vop {
 }
 
 /// FMULX, FRECPS and FRSQRTS of operands that neither overflow nor are infinite: the others are the interpreter's, so infinity times zero is.
-pub(super) fn step(b: &mut Builder<'_>, op: FpBinOp, shape: FpShape, rd: u8, rn: u8, rm: u8) {
+pub(super) fn step(b: &mut Builder<'_>, op: FpBinOp, shape: FpShape, rd: u8, rn: u8, second: Source) {
     let double = is_double(shape);
     b.begin(&[], true);
     let cold = b.interp_cold();
     let packed = shape.lanes > 1;
-    let (n, m) = if packed {
-        (b.lanes(shape, rn, X0), b.lanes(shape, rm, X1))
-    } else {
-        (b.scalar(double, rn, X0), b.scalar(double, rm, X1))
+    let operand = |b: &mut Builder<'_>, v, scratch| {
+        if packed { b.lanes(shape, v, scratch) } else { b.scalar(double, v, scratch) }
     };
+    let m = match second {
+        Source::Lanes(rm) => operand(b, rm, X1),
+        Source::Element(rm, index) => {
+            broadcast(b, shape, rm, index, X1);
+            X1
+        }
+    };
+    let n = operand(b, rn, X0);
     b.a.v3(ops::VANDPS, L, X2, n, constant(Constant::Abs, double));
     b.a.v3(ops::VANDPS, L, X3, m, constant(Constant::Abs, double));
     // Of a scalar the lowest lane alone counts.
