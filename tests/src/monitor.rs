@@ -8,6 +8,12 @@ use std::time::Duration;
 /// The engines that run on this host.
 pub const ENGINES: [&str; 2] = ["interp", "jit"];
 
+/// The engines to try one after the other where a test does not compare them: under stress ([`stress`]) the translator alone.
+#[must_use]
+pub fn engines() -> &'static [&'static str] {
+    if stress().is_some() { &["jit"] } else { &ENGINES }
+}
+
 /// Where the program is: `VMM` in the environment, or the release build.
 ///
 /// # Panics

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 use tests::guests::{POINTS, build, build_with, told, verdict};
-use tests::monitor::{ENGINES, run_with};
+use tests::monitor::{ENGINES, engines, run_with};
 use tests::process;
 
 fn passes(name: &str, cpus: u32) {
     let elf = build(name);
-    for engine in ENGINES {
+    for &engine in engines() {
         passes_on(engine, name, &elf, cpus, 120);
     }
 }
@@ -151,7 +151,7 @@ fn memory_order() {
     let seconds = 4 * iterations.div_ceil(100_000);
     let elf = build_with("litmus", &[format!("ITERATIONS={iterations}"), format!("SECONDS={seconds}")]);
     let parallel = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
-    for engine in ENGINES {
+    for &engine in engines() {
         for cpus in [2, 4] {
             let run = || passes_on(engine, "litmus", &elf, cpus, 60 * seconds);
             let console = run();

@@ -4,6 +4,7 @@ mod cross;
 mod decode_check;
 mod generate;
 mod nested;
+mod stress;
 mod test;
 
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ cargo xtask COMMAND
               --dev: quickly, for tests; --check: clippy for that target; --test: its unit tests under qemu-user
   nested      runs that program on KVM in QEMU's emulation of an arm64 host with EL2; --small: what `test` runs;
               --full: more hosts, and a machine that moves from the translator and back
+  stress      the end-to-end tests with the translator under --jit-stress; --seed N, --runs N (seeds one after the other), --all
+              (also the second transport of the devices), or the names of suites
   release     a binary for each architecture, in target/dist
   help        this text
 ";
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         Some("decode-check") => decode_check::run(&arguments[1..]),
         Some("cross") => cross::run(&arguments[1..]),
         Some("nested") => nested::run(&arguments[1..]),
+        Some("stress") => stress::run(&arguments[1..]),
         Some("release") => cross::release(),
         Some("test") => test::run(),
         Some("help" | "--help" | "-h") | None => {

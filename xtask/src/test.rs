@@ -27,7 +27,7 @@ struct Step {
     cargo: &'static [&'static str],
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step { name: "format", cargo: &["fmt", "--all", "--check"] },
     Step {
         name: "generated files are current",
@@ -37,6 +37,10 @@ const STEPS: [Step; 8] = [
     Step { name: "the program", cargo: &["build", "--release", "--package", "vmm"] },
     Step { name: "unit and property tests", cargo: &["test", "--workspace", "--exclude", "tests"] },
     Step { name: "differential, bare-metal and end-to-end tests", cargo: &["test", "--release", "--package", "tests"] },
+    Step {
+        name: "end-to-end tests with the translator under stress",
+        cargo: &["run", "--quiet", "--package", "xtask", "--", "stress"],
+    },
     Step {
         name: "clippy of the arm64 half",
         cargo: &["run", "--quiet", "--package", "xtask", "--", "cross", "aarch64", "--check"],
