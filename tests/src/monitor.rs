@@ -37,10 +37,11 @@ pub fn stress() -> Option<String> {
     jit::detect().is_ok().then_some(seed)
 }
 
-/// `limit` for a guest that may be under stress: its time runs at a quarter of the host's, and its code is slower yet.
+/// `limit` for a guest that may be under stress: its time runs at a quarter of the host's, and its code is slower yet. At most
+/// ten minutes, so that a hang is told while somebody waits, unless `limit` is longer.
 #[must_use]
 pub fn patience(limit: Duration) -> Duration {
-    if stress().is_some() { 6 * limit } else { limit }
+    if stress().is_some() { (6 * limit).min(limit.max(Duration::from_secs(600))) } else { limit }
 }
 
 /// `vmm run` with an engine; the caller adds the rest.
