@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tests::linux::{PROMPT, Shell};
+use tests::monitor::stress;
 use tests::workshop::Workshop;
 
 const LIMIT: Duration = Duration::from_secs(300);
@@ -24,9 +25,13 @@ fn full() -> bool {
 /// A part of the test, in a guest under load.
 type Part = fn(&mut Shell);
 
-/// Rounds in CI, and on demand.
+/// Rounds in CI, under stress a third of them; and on demand.
 fn rounds(few: u32, many: u32) -> u32 {
-    if full() { many } else { few }
+    match (full(), stress()) {
+        (true, _) => many,
+        (false, None) => few,
+        (false, Some(_)) => few.div_ceil(3),
+    }
 }
 
 /// Something to do for both processors all the time, in user space and in many parts of the kernel.
@@ -150,7 +155,7 @@ fn living_code(suite: &str, package: &str) {
     load(&mut shell);
     let parts: [(&str, Part); 5] = [
         ("kprobes", |shell| (0..rounds(3, 30)).for_each(|_| kprobes(shell, 5000))),
-        ("tracers", |shell| tracers(shell, rounds(2, 20))),
+        ("tracers", |shell| tracers(shell, rounds(2, 20).max(2))),
         ("BPF", |shell| bpf(shell, rounds(150, 3000))),
         ("modules", |shell| modules(shell, rounds(20, 100))),
         ("jump labels", |shell| jump_labels(shell, rounds(5, 100))),
