@@ -44,6 +44,12 @@ pub fn patience(limit: Duration) -> Duration {
     if stress().is_some() { (6 * limit).min(limit.max(Duration::from_secs(600))) } else { limit }
 }
 
+/// How often a test does what it repeats: `times`, under stress a third of them.
+#[must_use]
+pub fn rounds(times: u32) -> u32 {
+    if stress().is_some() { times.div_ceil(3) } else { times }
+}
+
 /// `vmm run` with an engine; the caller adds the rest.
 #[must_use]
 pub fn run_with(engine: &str) -> Command {

@@ -245,7 +245,8 @@ fn a_guest_copies_into_a_qcow2_over_a_compressed_one() {
 /// The guest writes numbered blocks and says each number when it is permanent; `vmm` is killed at some time.
 #[test]
 fn what_was_said_to_be_permanent_survives_a_kill() {
-    let rounds = std::env::var("KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
+    let few = tests::monitor::rounds(3) as usize;
+    let rounds = std::env::var("KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(few);
     let folder = tempfile::tempdir().expect("a folder");
     let (image, contents) = (folder.path().join("a.qcow2"), folder.path().join("contents.raw"));
     let (image, contents) = (image.display().to_string(), contents.display().to_string());

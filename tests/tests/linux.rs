@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tests::linux::{BOOT_LIMIT, PROMPT, Shell, debian};
-use tests::monitor::stress_option;
+use tests::monitor::{rounds, stress_option};
 
 /// The engine of the tests that boot many kernels: the one that people get.
 const ENGINE: &str = "auto";
@@ -85,7 +85,7 @@ fn reboot_boots_again() {
 #[test]
 fn what_is_piped_in_is_all_read() {
     let guest = debian("bookworm", "linux-image-cloud-arm64");
-    for _ in 0..3 {
+    for _ in 0..rounds(3) {
         let mut command = tests::monitor::run_with(ENGINE);
         command.arg("--kernel").arg(&guest.kernel).arg("--initrd").arg(&guest.initrd);
         let mut vmm = tests::process::start(&mut command);
@@ -140,7 +140,7 @@ fn an_idle_guest_leaves_the_host_alone() {
 /// `BOOTS=200` boots as often in a row with each number of processors.
 #[test]
 fn every_boot_comes_to_its_end() {
-    let boots = std::env::var("BOOTS").map_or(3, |text| text.parse().expect("BOOTS is a number"));
+    let boots = std::env::var("BOOTS").map_or(rounds(3), |text| text.parse().expect("BOOTS is a number"));
     let guest = debian("bookworm", "linux-image-cloud-arm64");
     let mut longest = Duration::ZERO;
     for number in 1..=boots {

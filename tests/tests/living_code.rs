@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tests::linux::{PROMPT, Shell};
-use tests::monitor::stress;
+use tests::monitor;
 use tests::workshop::Workshop;
 
 const LIMIT: Duration = Duration::from_secs(300);
@@ -27,11 +27,7 @@ type Part = fn(&mut Shell);
 
 /// Rounds in CI, under stress a third of them; and on demand.
 fn rounds(few: u32, many: u32) -> u32 {
-    match (full(), stress()) {
-        (true, _) => many,
-        (false, None) => few,
-        (false, Some(_)) => few.div_ceil(3),
-    }
+    if full() { many } else { monitor::rounds(few) }
 }
 
 /// Something to do for both processors all the time, in user space and in many parts of the kernel.

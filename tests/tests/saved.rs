@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tests::linux::{BOOT_LIMIT, debian};
-use tests::monitor::run_with;
+use tests::monitor::{rounds, run_with};
 use tests::process::{Finished, run};
 
 /// A boot without a shell: sums that need user code, files, pipes and processes, then power-off. Without address space
@@ -51,7 +51,7 @@ fn points(length: Duration, count: u32) -> Vec<Duration> {
 
 /// Points per test: `VMM_SAVE_POINTS`, or few.
 fn point_count(few: u32) -> u32 {
-    std::env::var("VMM_SAVE_POINTS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
+    std::env::var("VMM_SAVE_POINTS").ok().and_then(|text| text.parse().ok()).unwrap_or(rounds(few))
 }
 
 fn saved_and_continued(saver: &str, loader: &str, cpus: u32, count: u32) {

@@ -24,7 +24,7 @@ cargo xtask COMMAND
   nested      runs that program on KVM in QEMU's emulation of an arm64 host with EL2; --small: what `test` runs;
               --full: more hosts, and a machine that moves from the translator and back
   stress      the end-to-end tests with the translator under --jit-stress; --seed N, --runs N (seeds one after the other), --all
-              (also the second transport of the devices), or the names of suites
+              (also what takes minutes, and the second transport of the devices), or the names of suites
   release     a binary for each architecture, in target/dist
   help        this text
 ";

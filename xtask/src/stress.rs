@@ -9,21 +9,10 @@ const SEED: u64 = 7;
 /// The suites whose tests run guests on the translator, the ones that look closest at it first. Not among them: `bad_input` starts no
 /// guest, `nested` runs on KVM, `differential` drives the engines without `vmm`; `images`, `own_archive` and `system` build
 /// images by `vmm image`, which has no such option, for minutes.
-const SUITES: [&str; 13] = [
-    "guests",
-    "living_code",
-    "linux",
-    "saved",
-    "lockstep",
-    "runtimes",
-    "initrd",
-    "disks",
-    "network",
-    "vsock",
-    "fs",
-    "balloon",
-    "soak",
-];
+const SUITES: [&str; 10] =
+    ["guests", "living_code", "linux", "saved", "runtimes", "initrd", "disks", "network", "vsock", "fs"];
+/// Minutes more, for `--all` and by name: the translator is compared with the interpreter under stress too; memory that comes and goes.
+const LONG: [&str; 3] = ["lockstep", "balloon", "soak"];
 
 /// Tests with these words in their names are left out: there is no translator in them.
 const WITHOUT_TRANSLATOR: [&str; 1] = ["on_the_interpreter"];
@@ -52,7 +41,7 @@ impl Plan {
                 "--seed" => plan.seed = number()?,
                 "--runs" => plan.runs = number()?.max(1),
                 "--all" => plan.all = true,
-                suite if SUITES.contains(&suite) => plan.suites.push(suite.to_owned()),
+                suite if SUITES.contains(&suite) || LONG.contains(&suite) => plan.suites.push(suite.to_owned()),
                 other => {
                     return Err(format!(
                         "`{other}`: expected --seed N, --runs N, --all or suites: {}",
@@ -63,6 +52,7 @@ impl Plan {
         }
         if plan.suites.is_empty() {
             plan.suites.extend(SUITES.map(str::to_owned));
+            plan.suites.extend(LONG.iter().filter(|_| plan.all).map(|&suite| suite.to_owned()));
         }
         Ok(plan)
     }
@@ -116,6 +106,7 @@ mod tests {
         let some = plan("--seed 9 --runs 3 --all fs").expect("a plan");
         assert_eq!(some, Plan { seed: 9, runs: 3, all: true, suites: vec!["fs".to_owned()] });
         assert!(some.cargo().ends_with(&["--test", "fs", "--", "--skip", "on_the_interpreter"]));
+        assert_eq!(plan("--all").expect("a plan").suites.len(), SUITES.len() + LONG.len());
         assert!(plan("--seed").is_err() && plan("--seed x").is_err() && plan("images").is_err());
     }
 
@@ -127,7 +118,10 @@ mod tests {
         for entry in std::fs::read_dir(folder).expect("the suites") {
             let path = entry.expect("an entry").path();
             let name = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
-            assert!(SUITES.contains(&&*name) || known.contains(&&*name), "is {name} to run under stress?");
+            assert!(
+                SUITES.contains(&&*name) || LONG.contains(&&*name) || known.contains(&&*name),
+                "is {name} to run under stress?"
+            );
         }
     }
 }
