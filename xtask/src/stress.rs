@@ -43,10 +43,8 @@ impl Plan {
                 "--all" => plan.all = true,
                 suite if SUITES.contains(&suite) || LONG.contains(&suite) => plan.suites.push(suite.to_owned()),
                 other => {
-                    return Err(format!(
-                        "`{other}`: expected --seed N, --runs N, --all or suites: {}",
-                        SUITES.join(" ")
-                    ));
+                    let suites = [&SUITES[..], &LONG].concat().join(" ");
+                    return Err(format!("`{other}`: expected --seed N, --runs N, --all or suites: {suites}"));
                 }
             }
         }
