@@ -94,9 +94,9 @@ fn user_network(transport: &str) {
     shell.command("(echo from the guest | nc -l -p 80 >/dev/null) & true");
     assert_eq!(ask(forwarded), b"from the guest\n");
 
-    let refused = shell.command(&format!("nc -w 5 10.0.2.2 {} </dev/null; echo status $?", free_port()));
+    let refused = shell.command(&format!("nc -w 2 10.0.2.2 {} </dev/null; echo status $?", free_port()));
     assert!(refused.contains("status 1"), "{refused}");
-    let elsewhere = shell.command("ping -c 1 -w 5 169.254.169.254; nc -w 5 127.0.0.2 9 </dev/null; echo status $?");
+    let elsewhere = shell.command("ping -c 1 -w 2 169.254.169.254; nc -w 2 127.0.0.2 9 </dev/null; echo status $?");
     assert!(elsewhere.contains("100% packet loss") && elsewhere.contains("status 1"), "{elsewhere}");
     no_complaints(&mut shell);
     let finished = shell.end("poweroff -f");
@@ -166,7 +166,7 @@ fn the_host_is_out_of_reach_unless_it_is_asked_for() {
     let port = listener.local_addr().expect("an address").port();
     let mut shell = boot(1, &["--net", "user,offloads=off"]);
     wait_for_address(&mut shell);
-    let text = shell.command(&format!("nc -w 5 10.0.2.2 {port} </dev/null; echo status $?"));
+    let text = shell.command(&format!("nc -w 2 10.0.2.2 {port} </dev/null; echo status $?"));
     assert!(text.contains("status 1"), "{text}");
     // A guest that reboots gets its address again.
     shell.until("reboot -f", tests::linux::PROMPT, tests::linux::BOOT_LIMIT);
