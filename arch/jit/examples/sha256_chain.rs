@@ -52,41 +52,34 @@ mod chain {
     looped!(addition, "add rax, 1");
     looped!(rounds, "sha256rnds2 xmm2, xmm2, xmm0");
     looped!(join, "vpblendd xmm2, xmm2, xmm3, 12");
-    // SHA256H q6, q7, v3; SHA256H2 q7, q6, v3 as the translator emits them, the state in xmm2 and xmm3.
-    looped!(
-        pair,
-        "vmovaps xmm0, xmm7",
-        "vmovaps xmm1, xmm3",
-        "sha256rnds2 xmm1, xmm2, xmm0",
-        "vpblendd xmm3, xmm3, xmm1, 12",
-        "sha256rnds2 xmm3, xmm2, xmm0",
-        "vpshufd xmm0, xmm0, 14",
-        "vmovaps xmm10, xmm2",
-        "sha256rnds2 xmm10, xmm1, xmm0",
-        "vpblendd xmm11, xmm2, xmm10, 12",
-        "sha256rnds2 xmm11, xmm3, xmm0",
-        "vpblendd xmm2, xmm11, xmm10, 12",
-        "vshufps xmm10, xmm10, xmm1, 0xbb",
-        "vshufps xmm11, xmm11, xmm3, 0x11",
-        "vpblendd xmm3, xmm3, xmm1, 12",
-    );
-    // The same with SHA256SU0 and SHA256SU1 behind it: the row of the benchmark.
-    looped!(
+    /// SHA256H q6, q7, v3; SHA256H2 q7, q6, v3 as the translator emits them, the state in xmm2 and xmm3, and what follows them.
+    macro_rules! looped_pair {
+        ($name:ident $(, $line:literal)* $(,)?) => {
+            looped!(
+                $name,
+                "vmovaps xmm0, xmm7",
+                "vmovaps xmm1, xmm3",
+                "sha256rnds2 xmm1, xmm2, xmm0",
+                "vpblendd xmm3, xmm3, xmm1, 12",
+                "sha256rnds2 xmm3, xmm2, xmm0",
+                "vpshufd xmm0, xmm0, 14",
+                "vmovaps xmm10, xmm2",
+                "sha256rnds2 xmm10, xmm1, xmm0",
+                "vpblendd xmm11, xmm2, xmm10, 12",
+                "sha256rnds2 xmm11, xmm3, xmm0",
+                "vpblendd xmm2, xmm11, xmm10, 12",
+                "vshufps xmm10, xmm10, xmm1, 0xbb",
+                "vshufps xmm11, xmm11, xmm3, 0x11",
+                "vpblendd xmm3, xmm3, xmm1, 12"
+                $(, $line)*
+            );
+        };
+    }
+
+    looped_pair!(pair);
+    // SHA256SU0 and SHA256SU1 behind it: the row of the benchmark.
+    looped_pair!(
         row,
-        "vmovaps xmm0, xmm7",
-        "vmovaps xmm1, xmm3",
-        "sha256rnds2 xmm1, xmm2, xmm0",
-        "vpblendd xmm3, xmm3, xmm1, 12",
-        "sha256rnds2 xmm3, xmm2, xmm0",
-        "vpshufd xmm0, xmm0, 14",
-        "vmovaps xmm10, xmm2",
-        "sha256rnds2 xmm10, xmm1, xmm0",
-        "vpblendd xmm11, xmm2, xmm10, 12",
-        "sha256rnds2 xmm11, xmm3, xmm0",
-        "vpblendd xmm2, xmm11, xmm10, 12",
-        "vshufps xmm10, xmm10, xmm1, 0xbb",
-        "vshufps xmm11, xmm11, xmm3, 0x11",
-        "vpblendd xmm3, xmm3, xmm1, 12",
         "sha256msg1 xmm7, xmm8",
         "vpalignr xmm0, xmm9, xmm8, 4",
         "vpaddd xmm7, xmm0, xmm7",
