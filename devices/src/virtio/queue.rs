@@ -113,8 +113,8 @@ impl Slot {
     pub(super) fn serve(&self, shared: &Shared) {
         let mut live = lock(&self.live);
         let Live { queue: Some(queue), handler, linger } = &mut *live else { return };
-        linger.woke(self.doorbell.rang_at());
         let mut active = ActiveQueue { queue, slot: self, shared, linger, unsignalled: 0 };
+        active.woke();
         if let Err(error) = active.serve_all(&mut **handler) {
             shared.fail(&error);
         }
